@@ -1,0 +1,1 @@
+//! The Puppet Execution Protocol: requests, responses and status queries, without IO.

@@ -1,0 +1,3 @@
+//! The single-threaded process that owns one task: applies the plan, runs it, records how it ended.
+
+fn main() {}

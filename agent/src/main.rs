@@ -1,0 +1,3 @@
+//! The PXP agent.
+
+fn main() {}

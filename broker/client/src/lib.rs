@@ -1,0 +1,1 @@
+//! One live connection to a broker: dialling, failover, backoff and the session.

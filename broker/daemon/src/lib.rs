@@ -1,0 +1,1 @@
+//! What the three daemons share: configuration files, logs, signals, readiness and the task tree.

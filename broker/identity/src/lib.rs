@@ -1,0 +1,1 @@
+//! Puppet certificates: from an ssldir to TLS configurations and the certname of a verified peer.

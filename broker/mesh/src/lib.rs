@@ -1,0 +1,1 @@
+//! Who is connected where, and where a message goes next, without IO.

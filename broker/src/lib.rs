@@ -1,0 +1,1 @@
+//! The PCP broker, in the roles primary and compiler.

@@ -1,0 +1,3 @@
+//! The PCP broker, in the roles primary and compiler.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Paths, types and error kinds of the orchestrator API v1.

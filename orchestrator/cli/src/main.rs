@@ -1,0 +1,3 @@
+//! The command line of PXP Mesh: puppet-task.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The orchestrator: API, jobs, dispatch and storage.

@@ -1,0 +1,3 @@
+//! The orchestrator: API, jobs, dispatch and storage.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! A whole mesh of real processes on one machine: the quick start and the bed of the system tests.
+
+fn main() {}
