@@ -1,1 +1,0 @@
-//! Runs the real binaries and holds them to their promises.
