@@ -1,0 +1,10 @@
+//! The whole path with real processes: command line, orchestrator, primary, compilers, agents, tasks.
+//!
+//! Tests of one topic share a mesh where they do not disturb each other; each starts by saying what
+//! an operator would type, and ends with what that operator must see.
+
+mod debian_modules;
+mod errors;
+mod lab_binary;
+mod support;
+mod tasks;
