@@ -1,1 +1,47 @@
-//! Paths, types and error kinds of the orchestrator API v1.
+//! The orchestrator API v1 as values: paths, request bodies, answers and error kinds, shared by the
+//! server and its clients. Nothing here does IO or reads a clock.
+//!
+//! In request bodies a key with the value null means the same as no key. Certnames are plain text
+//! here: the server parses them at its edge.
+
+mod command;
+mod error;
+mod event;
+mod index;
+mod inventory;
+mod job;
+mod node;
+pub mod path;
+mod status;
+mod task;
+mod time;
+
+pub use command::{
+    JobAccepted, JobReference, NodeCounts, Scope, ScopeError, StopAccepted, StopRequest,
+    StoppedJob, TaskRequest,
+};
+pub use error::{ApiError, ErrorKind};
+pub use event::{Event, EventDetails, EventType, Events, EventsQuery, NextEvents};
+pub use index::{Collection, Command, Index};
+pub use inventory::{Inventory, InventoryItem, InventoryQuery};
+pub use job::{
+    EnvironmentName, Job, JobCommand, JobOrder, JobState, JobType, Jobs, JobsQuery, Order, Owner,
+    Pagination, StateTime, TaskOptions,
+};
+pub use node::{Node, NodeOrder, NodeState, Nodes, NodesQuery, Report, ReportItem};
+pub use status::{Detail, ServiceState, ServiceStatus, Services, StatusQuery};
+pub use task::{Environment, EnvironmentQuery, FileUri, TaskDetail, TaskFile, TaskItem, TaskList};
+pub use time::{Time, TimeError};
+
+/// The environment that is meant when a request names none.
+pub const DEFAULT_ENVIRONMENT: &str = "production";
+
+/// The header that carries the token.
+pub const TOKEN_HEADER: &str = "X-Authentication";
+
+/// A reference to another resource by its URL.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Link {
+    /// The resource's URL.
+    pub id: String,
+}

@@ -1,0 +1,57 @@
+//! Where the endpoints are. Client and server build their URLs from these.
+
+/// What every path of the API begins with.
+pub const BASE: &str = "/orchestrator/v1";
+/// `POST`: run a task.
+pub const COMMAND_TASK: &str = "/orchestrator/v1/command/task";
+/// `POST`: stop a job.
+pub const COMMAND_STOP: &str = "/orchestrator/v1/command/stop";
+/// `GET`: jobs.
+pub const JOBS: &str = "/orchestrator/v1/jobs";
+/// `GET`: tasks of an environment.
+pub const TASKS: &str = "/orchestrator/v1/tasks";
+/// `GET`, `POST`: which nodes are connected.
+pub const INVENTORY: &str = "/orchestrator/v1/inventory";
+/// `GET`: the state of all services of this process. Needs no token.
+pub const STATUS_SERVICES: &str = "/status/v1/services";
+/// `GET`: the state as one word. Needs no token.
+pub const STATUS_SIMPLE: &str = "/status/v1/simple";
+/// The name of the orchestrator among the services.
+pub const SERVICE: &str = "orchestrator-service";
+
+/// One job, by its number.
+#[must_use]
+pub fn job(name: &str) -> String {
+    format!("{JOBS}/{name}")
+}
+
+/// A job's nodes.
+#[must_use]
+pub fn job_nodes(name: &str) -> String {
+    format!("{JOBS}/{name}/nodes")
+}
+
+/// A job's events.
+#[must_use]
+pub fn job_events(name: &str) -> String {
+    format!("{JOBS}/{name}/events")
+}
+
+/// A job's report.
+#[must_use]
+pub fn job_report(name: &str) -> String {
+    format!("{JOBS}/{name}/report")
+}
+
+/// One task, by its full name: `module::task`, or `module` for the module's task `init`.
+#[must_use]
+pub fn task(name: &str) -> String {
+    let (module, task) = name.split_once("::").unwrap_or((name, "init"));
+    format!("{TASKS}/{module}/{task}")
+}
+
+/// One node of the inventory.
+#[must_use]
+pub fn inventory_node(certname: &str) -> String {
+    format!("{INVENTORY}/{certname}")
+}
