@@ -1,0 +1,201 @@
+//! [`Trust`]: whom we believe. One check of chain, time, usage and revocation, for clients and
+//! servers alike.
+//!
+//! Puppet's `ca.pem` holds root and intermediate. Only self-signed certificates become anchors and
+//! the others help to build the path: were the intermediate an anchor too, webpki would never look
+//! whether the root has revoked it.
+
+use std::sync::Arc;
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::{CertificateError, DistinguishedName, Error, OtherError};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, ServerName, TrustAnchor, UnixTime,
+};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::error::NameError;
+use crate::identity::read_pem;
+use crate::{Files, IdentityError, Revocation};
+
+/// The CA's certificates and revocation lists.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    anchors: Vec<TrustAnchor<'static>>,
+    intermediates: Vec<CertificateDer<'static>>,
+    crls: Vec<CertRevocationList<'static>>,
+    depth: RevocationCheckDepth,
+    /// What a server tells clients about the CAs it knows.
+    hints: Vec<DistinguishedName>,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Trust {
+    pub(crate) fn load(
+        files: &Files,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<Self, IdentityError> {
+        let mut roots = Vec::new();
+        let mut intermediates = Vec::new();
+        let mut hints = Vec::new();
+        for der in read_pem::<CertificateDer<'static>>(&files.ca, "certificate")? {
+            let (_, cert) =
+                X509Certificate::from_der(&der).map_err(|source| IdentityError::Certificate {
+                    path: files.ca.clone(),
+                    source: NameError::Parse(source),
+                })?;
+            let self_signed = cert.subject() == cert.issuer();
+            hints.push(DistinguishedName::from(cert.subject().as_raw().to_vec()));
+            if self_signed {
+                roots.push(der);
+            } else {
+                intermediates.push(der);
+            }
+        }
+        // A file without a root says that the intermediates themselves are to be trusted.
+        let trusted = if roots.is_empty() {
+            &intermediates
+        } else {
+            &roots
+        };
+        let anchors = trusted
+            .iter()
+            .map(|der| webpki::anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned()))
+            .collect::<Result<_, _>>()
+            .map_err(|source| IdentityError::Authority {
+                path: files.ca.clone(),
+                source,
+            })?;
+        let (crls, depth) = match files.revocation {
+            Revocation::Chain => (load_crls(files)?, RevocationCheckDepth::Chain),
+            Revocation::Leaf => (load_crls(files)?, RevocationCheckDepth::EndEntity),
+            Revocation::None => (Vec::new(), RevocationCheckDepth::EndEntity),
+        };
+        Ok(Self {
+            anchors,
+            intermediates,
+            crls,
+            depth,
+            hints,
+            algorithms,
+        })
+    }
+
+    pub(crate) fn hints(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    /// Checks a peer's chain up to one of our anchors: signatures, time, usage, revocation. A
+    /// status that no CRL tells, and a CRL past its next update, count against the peer, as they do
+    /// in Puppet.
+    pub(crate) fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
+        let leaf = EndEntityCert::try_from(end_entity).map_err(refusal)?;
+        let path: Vec<_> = intermediates
+            .iter()
+            .chain(&self.intermediates)
+            .map(|der| CertificateDer::from(der.as_ref()))
+            .collect();
+        let crls: Vec<_> = self.crls.iter().collect();
+        // `new` fails for no CRLs only, which here means that revocation is not to be checked.
+        let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
+            options
+                .with_depth(self.depth)
+                .with_status_policy(UnknownStatusPolicy::Deny)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build()
+        });
+        leaf.verify_for_usage(
+            self.algorithms.all,
+            &self.anchors,
+            &path,
+            now,
+            usage,
+            revocation,
+            None,
+        )
+        .map(|_| ())
+        .map_err(refusal)
+    }
+
+    /// Checks that a server is the one we meant: by SAN where it has one, as webpki does, else by
+    /// the CN, which is all that many Puppet certificates have. An IP address needs a SAN.
+    pub(crate) fn verify_name(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+    ) -> Result<(), Error> {
+        let leaf = EndEntityCert::try_from(end_entity).map_err(refusal)?;
+        let by_san = leaf.verify_is_valid_for_subject_name(name).map_err(refusal);
+        let (Err(_), ServerName::DnsName(expected)) = (&by_san, name) else {
+            return by_san;
+        };
+        let (_, cert) = X509Certificate::from_der(end_entity)
+            .map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        // A SAN that cannot be read is not "no SAN".
+        if !matches!(cert.subject_alternative_name(), Ok(None)) {
+            return by_san;
+        }
+        let mut common_names = cert.subject().iter_common_name().map(|name| name.as_str());
+        match (common_names.next(), common_names.next()) {
+            (Some(Ok(presented)), None) if presented.eq_ignore_ascii_case(expected.as_ref()) => {
+                Ok(())
+            }
+            (Some(Ok(presented)), None) => Err(CertificateError::NotValidForNameContext {
+                expected: name.to_owned(),
+                presented: vec![format!("CN {presented:?}")],
+            }
+            .into()),
+            _ => by_san,
+        }
+    }
+}
+
+fn load_crls(files: &Files) -> Result<Vec<CertRevocationList<'static>>, IdentityError> {
+    let path = files.crl.as_ref().ok_or(IdentityError::NoCrl)?;
+    read_pem::<CertificateRevocationListDer<'static>>(path, "revocation list")?
+        .iter()
+        .map(|der| OwnedCertRevocationList::from_der(der).map(CertRevocationList::Owned))
+        .collect::<Result<_, _>>()
+        .map_err(|source| IdentityError::Crl {
+            path: path.clone(),
+            source,
+        })
+}
+
+/// webpki's error in rustls' words, which choose the alert that the peer gets to see.
+fn refusal(error: webpki::Error) -> Error {
+    match error {
+        webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
+            CertificateError::BadEncoding
+        }
+        webpki::Error::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }
+        }
+        webpki::Error::CertExpired { time, not_after } => {
+            CertificateError::ExpiredContext { time, not_after }
+        }
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        webpki::Error::CrlExpired { time, next_update } => {
+            CertificateError::ExpiredRevocationListContext { time, next_update }
+        }
+        webpki::Error::CertNotValidForName(context) => CertificateError::NotValidForNameContext {
+            expected: context.expected,
+            presented: context.presented,
+        },
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    }
+    .into()
+}
