@@ -1,1 +1,28 @@
-//! From a policy to a plan to a supervised child; no unsafe code, no async.
+//! From a [`Policy`] to a [`Plan`] to a supervised task. The agent decides here, in pure code, what
+//! a task may do ([`plan()`]), starts the execution wrapper that does it ([`start`]), and finds the
+//! wrapper again after a restart ([`adopt`]). No unsafe code, no async.
+//!
+//! The promise, today: a task runs in a tree of processes of its own, in a cgroup or in a PID
+//! namespace. It has exactly the environment, standard input and descriptors it was given. It ends
+//! when its main process does, at its time limit, or when it is stopped, and then nothing of its
+//! tree is left. Its report is written after that, and only then. What a task may read or change on
+//! the host is not limited yet: see the README beside this crate.
+
+pub mod cgroup;
+mod delivery;
+mod host;
+mod plan;
+mod policy;
+mod report;
+mod run_dir;
+mod support;
+
+pub use delivery::{Delivery, DeliveryError, MAX_DELIVERY};
+pub use host::{
+    AdoptError, Adoption, Alive, FinishError, StartError, StopError, adopt, start, stop,
+};
+pub use plan::{Containment, DecodeError, Job, Plan, PlanError, Stage, Step, UserIds, plan};
+pub use policy::{Policy, Profile};
+pub use report::{Outcome, Report};
+pub use run_dir::{ReportError, RunDir};
+pub use support::{Facility, PROBE_ARGUMENT, Support};

@@ -1,1 +1,20 @@
-//! The system calls of the sandbox: the only unsafe code of the repository.
+//! The system calls of the sandbox: the only unsafe code of the repository. One function a call,
+//! safe signatures, no policy and no logging. What `nix` offers as a safe function is not repeated
+//! here.
+//!
+//! Calls that are sound only while the process has one thread ask for a [`SingleThreaded`], which
+//! can only be had by looking.
+
+mod attribute;
+mod descriptors;
+mod pidfd;
+mod process;
+mod signals;
+mod thread;
+
+pub use attribute::attribute;
+pub use descriptors::{close_inherited, close_on_exec};
+pub use pidfd::{pidfd_open, pidfd_send_signal};
+pub use process::{CloneRequest, Cloned, End, Reaped, clear_environment, clone, exit_now, reap};
+pub use signals::default_dispositions;
+pub use thread::SingleThreaded;

@@ -1,0 +1,55 @@
+//! How a task ended, as the wrapper writes it down once nothing of the task is left.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Containment;
+
+/// The report of one run. Its existence says that the task's tree is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How many bytes the task wrote to its stdout, kept or not.
+    pub stdout_bytes: u64,
+    /// How many bytes the task wrote to its stderr, kept or not.
+    pub stderr_bytes: u64,
+    /// Whether the file `stdout` holds less than was written.
+    pub stdout_truncated: bool,
+    /// Whether the file `stderr` holds less than was written.
+    pub stderr_truncated: bool,
+    /// Why output is missing, when it is not the limit: the error of the write that failed, such
+    /// as a full disk.
+    pub output_error: Option<String>,
+    /// From the start of the task to the end of its tree, time in suspend included.
+    pub duration_ms: u64,
+    /// What held the tree together; `None` when it did not come to that.
+    pub containment: Option<Containment>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Its main process exited. 127 also stands for a program that could not be executed; the
+    /// reason is then the last line of stderr.
+    Exited {
+        /// The exit code, 0 to 255.
+        code: i32,
+    },
+    /// A signal ended its main process.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// It reached its time limit.
+    TimedOut,
+    /// It was asked to stop.
+    Stopped,
+    /// It never ran: a step before it failed.
+    SetupFailed {
+        /// The step's name.
+        step: String,
+        /// Why it failed.
+        error: String,
+    },
+}
