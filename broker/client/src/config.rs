@@ -1,0 +1,54 @@
+//! What a client needs to know: who it is, where brokers are, and how patient it shall be.
+
+use std::sync::Arc;
+
+use identity::Identity;
+use pcp::ClientType;
+
+use crate::address::BrokerAddress;
+use crate::backoff::Backoff;
+
+/// Everything a client is started with.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Where brokers listen, the preferred one first. With none the client never connects.
+    pub brokers: Vec<BrokerAddress>,
+    /// Our certificate, key, roots and CRLs.
+    pub identity: Arc<Identity>,
+    /// What kind of client this is; [`ClientType::server`] for a compiler's uplink.
+    pub client_type: ClientType,
+    /// Product and version, for an operator's eyes ([`daemon::software`]).
+    pub software: String,
+    /// Protocol features that we offer, such as [`crate::FEATURE_CONTENT`].
+    pub features: Vec<String>,
+    /// The largest message body in bytes that we take, and send. A broker may take less.
+    pub max_message: usize,
+    /// How long to wait between attempts.
+    pub backoff: Backoff,
+}
+
+impl ClientConfig {
+    /// A configuration with the default backoff and message limit, and no features.
+    #[must_use]
+    pub fn new(
+        brokers: Vec<BrokerAddress>,
+        identity: Arc<Identity>,
+        client_type: ClientType,
+        software: String,
+    ) -> Self {
+        Self {
+            brokers,
+            identity,
+            client_type,
+            software,
+            features: Vec::new(),
+            max_message: pcp::message::DEFAULT_MAX_MESSAGE,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Whether we answer content requests.
+    pub(crate) fn offers_content(&self) -> bool {
+        self.features.iter().any(|f| f == crate::FEATURE_CONTENT)
+    }
+}

@@ -1,0 +1,303 @@
+//! From a broker's address to an open session: resolve the host, try its addresses, shake hands, say
+//! hello. Every step has its time-out, so that an attempt always ends.
+
+mod race;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::IdentityError;
+use pcp::frame::{self, MAX_SESSION_PAYLOAD};
+use pcp::{
+    Certname, ClientEvent, ClientSession, ClientType, Frame, Goodbye, Hello, PeerMisbehaved, Retry,
+    Welcome,
+};
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig};
+use quinn::{
+    ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, SendStream, TokioRuntime,
+    WriteError,
+};
+use rustls_pki_types::CertificateDer;
+use tokio::net::lookup_host;
+use tokio::time::{sleep, timeout};
+
+use crate::address::BrokerAddress;
+use crate::config::ClientConfig;
+use crate::stream::{FrameStream, StreamError};
+use crate::transport;
+
+/// How long the resolver may take: its own time-outs add up to more when a server is down.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long QUIC's handshake may take. Its packets are sent again after 1, 3 and 7 seconds, and a
+/// broker under a reconnect storm answers late rather than never.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the broker may take to answer the hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much later the next address of the same host is tried while the one before has not answered:
+/// the value of RFC 8305.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// The most addresses of one host that are tried.
+const MAX_ADDRESSES: usize = 8;
+
+/// The sockets that we dial from, one for each family, bound when first needed.
+#[derive(Debug, Default)]
+pub(crate) struct Dialler {
+    ipv4: Option<Endpoint>,
+    ipv6: Option<Endpoint>,
+}
+
+/// A session that the broker has welcomed us to.
+#[derive(Debug)]
+pub(crate) struct Welcomed {
+    pub(crate) broker: Certname,
+    pub(crate) address: SocketAddr,
+    pub(crate) welcome: Welcome,
+    pub(crate) connection: Connection,
+    pub(crate) session: ClientSession,
+    pub(crate) frames: FrameStream,
+    pub(crate) send: SendStream,
+}
+
+/// Why no session came about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error("host {host:?} cannot be resolved")]
+    Resolve {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("host {0:?} cannot be resolved in {s} s", s = RESOLVE_TIMEOUT.as_secs())]
+    ResolveTimedOut(String),
+    #[error("host {0:?} has no address")]
+    NoAddress(String),
+    #[error("no socket to dial from")]
+    Socket(#[source] io::Error),
+    #[error("our certificates do not give a TLS configuration")]
+    Identity(#[source] IdentityError),
+    #[error("our TLS configuration does not fit QUIC")]
+    Tls(#[source] NoInitialCipherSuite),
+    #[error("{address} cannot be dialled")]
+    Connect {
+        address: SocketAddr,
+        #[source]
+        source: ConnectError,
+    },
+    #[error("the handshake with {address} failed")]
+    Handshake {
+        address: SocketAddr,
+        #[source]
+        source: ConnectionError,
+    },
+    #[error("no answer from {address} (UDP) in {s} s", s = HANDSHAKE_TIMEOUT.as_secs())]
+    HandshakeTimedOut { address: SocketAddr },
+    #[error("the broker's certificate has no certname")]
+    Certname(#[source] IdentityError),
+    #[error("the session could not be opened")]
+    Open(#[source] ConnectionError),
+    #[error("the hello could not be sent")]
+    Hello(#[source] WriteError),
+    #[error("the broker did not answer the hello")]
+    Answer(#[source] StreamError),
+    #[error("the broker did not answer the hello in {s} s", s = HELLO_TIMEOUT.as_secs())]
+    HelloTimedOut,
+    #[error("the broker closed the session before its welcome")]
+    Closed,
+    #[error("the broker broke the protocol")]
+    Misbehaved(#[source] PeerMisbehaved),
+    #[error("the broker says that it is {said}, its certificate says {certname}")]
+    OtherCertname { said: Certname, certname: Certname },
+    #[error("the broker asks to come back in {} s: {}", .0.seconds, .0.reason)]
+    Retry(Retry),
+    #[error("the broker refuses us: {}", .0.reason)]
+    Refused(Goodbye),
+}
+
+impl Dialler {
+    /// Dials a broker and says hello.
+    pub(crate) async fn dial(
+        &mut self,
+        broker: &BrokerAddress,
+        config: &ClientConfig,
+        started: u64,
+    ) -> Result<Welcomed, DialError> {
+        let addresses = resolve(broker).await?;
+        let quic = quic_config(config)?;
+        let mut attempts = Vec::with_capacity(addresses.len());
+        for (number, address) in (0..).zip(addresses) {
+            let endpoint = self.endpoint(address, &config.client_type)?;
+            let connecting = connect(endpoint, quic.clone(), address, broker.host.clone());
+            attempts.push(async move {
+                sleep(HEAD_START * number).await;
+                connecting.await
+            });
+        }
+        let (address, connection) = match race::first_success(attempts).await {
+            Some(result) => result?,
+            None => return Err(DialError::NoAddress(broker.host.clone())),
+        };
+        let result = timeout(HELLO_TIMEOUT, hello(address, &connection, config, started)).await;
+        let result = result.unwrap_or(Err(DialError::HelloTimedOut));
+        if result.is_err() {
+            connection.close(transport::CLOSED, b"");
+        }
+        result
+    }
+
+    /// The socket for an address. One whose driver has died (the network stack was taken away) is
+    /// replaced.
+    fn endpoint(
+        &mut self,
+        address: SocketAddr,
+        client_type: &ClientType,
+    ) -> Result<Endpoint, DialError> {
+        let (slot, any) = if address.is_ipv4() {
+            (&mut self.ipv4, IpAddr::from(Ipv4Addr::UNSPECIFIED))
+        } else {
+            (&mut self.ipv6, IpAddr::from(Ipv6Addr::UNSPECIFIED))
+        };
+        if let Some(endpoint) = slot {
+            return Ok(endpoint.clone());
+        }
+        // An agent talks to one peer; controllers and links take what thousands send at once.
+        let buffer = (*client_type != ClientType::agent()).then_some(transport::SOCKET_BUFFER);
+        let (socket, _) =
+            transport::bind(SocketAddr::new(any, 0), buffer).map_err(DialError::Socket)?;
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            None,
+            socket,
+            Arc::new(TokioRuntime),
+        );
+        let endpoint = endpoint.map_err(DialError::Socket)?;
+        *slot = Some(endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// Forgets the sockets, so that the next attempt binds new ones.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Waits until what was closed is closed for the peers too.
+    pub(crate) async fn wait_idle(&self) {
+        for endpoint in [&self.ipv4, &self.ipv6].into_iter().flatten() {
+            endpoint.wait_idle().await;
+        }
+    }
+}
+
+impl DialError {
+    /// Whether new sockets may help.
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect {
+                source: ConnectError::EndpointStopping,
+                ..
+            }
+        )
+    }
+}
+
+async fn resolve(broker: &BrokerAddress) -> Result<Vec<SocketAddr>, DialError> {
+    let host = || broker.host.clone();
+    let lookup = lookup_host((broker.host.as_str(), broker.port));
+    let found = timeout(RESOLVE_TIMEOUT, lookup)
+        .await
+        .map_err(|_| DialError::ResolveTimedOut(host()))?
+        .map_err(|source| DialError::Resolve {
+            host: host(),
+            source,
+        })?;
+    Ok(found.take(MAX_ADDRESSES).collect())
+}
+
+/// Built for each attempt, so that certificates that were replaced meanwhile are used.
+fn quic_config(config: &ClientConfig) -> Result<quinn::ClientConfig, DialError> {
+    let tls = config.identity.client_config(&[pcp::ALPN]);
+    let tls = tls.map_err(DialError::Identity)?;
+    let quic = QuicClientConfig::try_from(tls).map_err(DialError::Tls)?;
+    let mut quic = quinn::ClientConfig::new(Arc::new(quic));
+    let transport = transport::client(&config.client_type, config.offers_content());
+    quic.transport_config(Arc::new(transport));
+    Ok(quic)
+}
+
+async fn connect(
+    endpoint: Endpoint,
+    quic: quinn::ClientConfig,
+    address: SocketAddr,
+    host: String,
+) -> Result<(SocketAddr, Connection), DialError> {
+    let connecting = endpoint
+        .connect_with(quic, address, &host)
+        .map_err(|source| DialError::Connect { address, source })?;
+    let connected = timeout(HANDSHAKE_TIMEOUT, connecting).await;
+    let connection = connected
+        .map_err(|_| DialError::HandshakeTimedOut { address })?
+        .map_err(|source| DialError::Handshake { address, source })?;
+    Ok((address, connection))
+}
+
+async fn hello(
+    address: SocketAddr,
+    connection: &Connection,
+    config: &ClientConfig,
+    started: u64,
+) -> Result<Welcomed, DialError> {
+    let broker = peer(connection)?;
+    let (mut send, receive) = connection.open_bi().await.map_err(DialError::Open)?;
+    let hello = frame::to_bytes(&Frame::Hello(Hello {
+        client_type: config.client_type.clone(),
+        software: config.software.clone(),
+        features: config.features.clone(),
+        started,
+    }));
+    let written = send.write_chunk(hello).await;
+    let mut frames = FrameStream::new(receive, MAX_SESSION_PAYLOAD);
+    let mut session = ClientSession::new(&config.client_type);
+    // A broker that refuses our certificate closes the connection; reading tells why, and better
+    // than the failed write.
+    let answer = match (frames.next().await, written) {
+        (Ok(Some(frame)), _) => frame,
+        (Ok(None), Ok(())) => return Err(DialError::Closed),
+        (Ok(None), Err(error)) => return Err(DialError::Hello(error)),
+        (Err(error), _) => return Err(DialError::Answer(error)),
+    };
+    match session.handle(answer).map_err(DialError::Misbehaved)? {
+        ClientEvent::Welcome(welcome) if welcome.broker != broker => {
+            Err(DialError::OtherCertname {
+                said: welcome.broker,
+                certname: broker,
+            })
+        }
+        ClientEvent::Welcome(welcome) => Ok(Welcomed {
+            broker,
+            address,
+            welcome,
+            connection: connection.clone(),
+            session,
+            frames,
+            send,
+        }),
+        ClientEvent::Retry(retry) => Err(DialError::Retry(retry)),
+        ClientEvent::Goodbye(goodbye) => Err(DialError::Refused(goodbye)),
+        ClientEvent::Message(_) | ClientEvent::Link(_) => Err(DialError::Closed),
+    }
+}
+
+/// The certname in the broker's verified certificate.
+fn peer(connection: &Connection) -> Result<Certname, DialError> {
+    let certificates = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .unwrap_or_default();
+    identity::peer_certname(&certificates).map_err(DialError::Certname)
+}

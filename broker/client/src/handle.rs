@@ -1,0 +1,282 @@
+//! What users of a client hold: a handle to send with, and to see how the connection stands.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use pcp::message::INLINE_LIMIT;
+use pcp::{Certname, Digest, Frame, LinkFrame, Message, Uri};
+use quinn::Connection;
+use tokio::sync::mpsc::error::TrySendError as QueueError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+use crate::content::{self, Content, FetchError};
+use crate::session::LARGE_DEADLINE;
+use crate::stream;
+
+/// Sends on whatever session is open. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ClientHandle {
+    uri: Arc<Uri>,
+    session: watch::Receiver<Option<Session>>,
+    state: watch::Receiver<State>,
+}
+
+/// How the connection stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// No session is open; we dial, or wait to dial again.
+    Connecting {
+        /// Which attempt this is since the last good session; the first is 1.
+        attempt: u32,
+        /// What went wrong last, for a person.
+        last_error: Option<String>,
+    },
+    /// A session is open.
+    Connected {
+        /// The broker's certname, from its certificate.
+        broker: Certname,
+        /// Where it is.
+        address: SocketAddr,
+        /// Since when.
+        since: SystemTime,
+    },
+    /// The client was shut down.
+    Closed,
+}
+
+/// Why a message was not handed to the transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// There is no session just now.
+    #[error("not connected to a broker")]
+    NotConnected,
+    /// The body is above what the broker, or we ourselves, take.
+    #[error("a message of {size} bytes is above the limit of {limit}")]
+    TooLarge {
+        /// The body's size in bytes.
+        size: usize,
+        /// What is allowed, in bytes.
+        limit: usize,
+    },
+    /// The client was shut down.
+    #[error("the client is shut down")]
+    Closed,
+}
+
+/// Why a frame was not handed to the transport at once. The message comes back where it could go
+/// elsewhere.
+#[derive(Debug, thiserror::Error)]
+pub enum TrySendError {
+    /// The queue of the session is full.
+    #[error("the queue to the broker is full")]
+    Full(Box<Message>),
+    /// It cannot be sent, now or on this session.
+    #[error("the message cannot be sent")]
+    Refused(Box<Message>, #[source] SendError),
+}
+
+/// The sending side of an open session.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) outgoing: mpsc::Sender<Frame>,
+    pub(crate) connection: Connection,
+    /// One permit for each large message on its way.
+    pub(crate) large: Arc<Semaphore>,
+    /// The smaller of the broker's limit and our own.
+    pub(crate) max_message: usize,
+    pub(crate) tasks: daemon::Tasks,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Connecting {
+            attempt: 1,
+            last_error: None,
+        }
+    }
+}
+
+impl ClientHandle {
+    pub(crate) fn new(
+        uri: Uri,
+        session: watch::Receiver<Option<Session>>,
+        state: watch::Receiver<State>,
+    ) -> Self {
+        Self {
+            uri: Arc::new(uri),
+            session,
+            state,
+        }
+    }
+
+    /// Our own address: the identity's certname and our client type. Every message that we send must
+    /// carry it as its sender; brokers refuse any other.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// How the connection stands, now and as it changes.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Whether a session is open just now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.session.borrow().is_some()
+    }
+
+    /// Sends a message; waits while the session's queue is full. `Ok` means handed to the transport:
+    /// only an answer shows that it arrived. Messages up to the inline limit stay in order; a larger
+    /// one has a stream of its own and may be overtaken.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send(&self, message: Message) -> Result<(), SendError> {
+        let session = self.open_session()?;
+        session.check(&message)?;
+        if message.size() > INLINE_LIMIT {
+            let permit = Arc::clone(&session.large).acquire_owned().await;
+            session.start_large(message, permit.map_err(|_| SendError::NotConnected)?);
+            Ok(())
+        } else {
+            session.queue(Frame::Message(message)).await
+        }
+    }
+
+    /// Sends a message if that needs no waiting.
+    ///
+    /// # Errors
+    /// [`TrySendError`], with the message.
+    pub fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+        let session = match self.open_session() {
+            Ok(session) => session,
+            Err(error) => return Err(TrySendError::Refused(Box::new(message), error)),
+        };
+        if let Err(error) = session.check(&message) {
+            return Err(TrySendError::Refused(Box::new(message), error));
+        }
+        if message.size() > INLINE_LIMIT {
+            let Ok(permit) = Arc::clone(&session.large).try_acquire_owned() else {
+                return Err(TrySendError::Full(Box::new(message)));
+            };
+            session.start_large(message, permit);
+            return Ok(());
+        }
+        match session.outgoing.try_send(Frame::Message(message)) {
+            Err(QueueError::Full(Frame::Message(message))) => {
+                Err(TrySendError::Full(Box::new(message)))
+            }
+            Err(QueueError::Closed(Frame::Message(message))) => Err(TrySendError::Refused(
+                Box::new(message),
+                SendError::NotConnected,
+            )),
+            // The queue gives back what it was given, which is a message.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Sends a link frame, on links only; waits while the session's queue is full.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send_link(&self, frame: LinkFrame) -> Result<(), SendError> {
+        self.open_session()?.queue(Frame::Link(frame)).await
+    }
+
+    /// Sends a link frame if that needs no waiting.
+    ///
+    /// # Errors
+    /// [`LinkSendError`]. After `Full` the two brokers' views differ, and the session must be dropped
+    /// ([`ClientHandle::reconnect`]).
+    pub fn try_send_link(&self, frame: LinkFrame) -> Result<(), LinkSendError> {
+        let session = self
+            .open_session()
+            .map_err(|_| LinkSendError::NotConnected)?;
+        session
+            .outgoing
+            .try_send(Frame::Link(frame))
+            .map_err(|error| match error {
+                QueueError::Full(_) => LinkSendError::Full,
+                QueueError::Closed(_) => LinkSendError::NotConnected,
+            })
+    }
+
+    /// Fetches a file by its digest from the broker, which asks on. The bytes are not checked here.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn fetch(&self, digest: Digest) -> Result<Content, FetchError> {
+        let session = self.open_session().map_err(|_| FetchError::NotConnected)?;
+        content::fetch(&session.connection, digest).await
+    }
+
+    /// Drops the session, if there is one; the client dials anew.
+    pub fn reconnect(&self) {
+        if let Ok(session) = self.open_session() {
+            session
+                .connection
+                .close(crate::transport::CLOSED, b"reconnecting");
+        }
+    }
+
+    fn open_session(&self) -> Result<Session, SendError> {
+        if let Some(session) = &*self.session.borrow() {
+            return Ok(session.clone());
+        }
+        match *self.state.borrow() {
+            State::Closed => Err(SendError::Closed),
+            State::Connecting { .. } | State::Connected { .. } => Err(SendError::NotConnected),
+        }
+    }
+}
+
+/// Why a link frame was not handed to the transport at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LinkSendError {
+    /// There is no session just now.
+    #[error("not connected to a broker")]
+    NotConnected,
+    /// The queue of the session is full.
+    #[error("the queue to the broker is full")]
+    Full,
+}
+
+impl Session {
+    fn check(&self, message: &Message) -> Result<(), SendError> {
+        let size = message.body.len();
+        let limit = self.max_message;
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        Ok(())
+    }
+
+    async fn queue(&self, frame: Frame) -> Result<(), SendError> {
+        let sent = self.outgoing.send(frame).await;
+        sent.map_err(|_| SendError::NotConnected)
+    }
+
+    /// Writes a large message beside the session stream. The permit is free again when it is done.
+    fn start_large(&self, message: Message, permit: OwnedSemaphorePermit) {
+        let connection = self.connection.clone();
+        self.tasks.spawn("pcp-client-send", async move {
+            let id = message.envelope.id;
+            match timeout(LARGE_DEADLINE, stream::send_message(&connection, message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let error = daemon::error_chain(&error);
+                    tracing::warn!(message_id = %id, %error, "large message not sent");
+                }
+                Err(_) => {
+                    tracing::warn!(message_id = %id, "large message not taken in time");
+                }
+            }
+            drop(permit);
+        });
+    }
+}
