@@ -21,8 +21,12 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
+        Self::named("test")
+    }
+
+    fn named(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ca = CertificateAuthority::create(dir.path(), "test").unwrap();
+        let ca = CertificateAuthority::create(dir.path(), name).unwrap();
         Self { _dir: dir, ca }
     }
 
@@ -208,7 +212,7 @@ async fn the_whole_chain_needs_a_crl_and_the_leaf_only_its_own() {
 
 #[tokio::test]
 async fn a_foreign_ca_and_an_expired_certificate_are_refused() {
-    let (lab, foreign) = (Lab::new(), Lab::new());
+    let (lab, foreign) = (Lab::new(), Lab::named("foreign"));
     let broker = lab.identity("primary", &["primary"]);
     let stranger = foreign.identity("agent-1", &[]);
     let outcome = dial(&broker, &stranger, "primary").await;
@@ -220,6 +224,11 @@ async fn a_foreign_ca_and_an_expired_certificate_are_refused() {
     )
     .await;
     assert!(outcome.client.unwrap_err().contains("UnknownIssuer"));
+
+    // The same name with another key is no better.
+    let impostor = Lab::new().identity("agent-1", &[]);
+    let outcome = dial(&broker, &impostor, "primary").await;
+    assert!(outcome.says("BadSignature"), "{outcome:?}");
 
     // An expired certificate is not loaded as one's own, so the client is built around the check.
     let expired = lab.ca.issue_expired("late", &[]).unwrap();

@@ -1,0 +1,237 @@
+//! Configuration files: HOCON, one file or all `*.conf` of a directory merged in the order of their
+//! names, later ones over earlier ones. Everything that is wrong is found in one go and reported
+//! with file, line and key: a [`Fault`] each.
+//!
+//! What may be written is a struct whose fields are all optional (serde, `rename_all =
+//! "kebab-case"`); a key that no field stands for is a fault with the nearest known key as a hint.
+//! What is meant is made of it by the daemon's own `resolve`, which adds its faults to the same list.
+
+mod decode;
+mod faults;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hocon::parser::{AstNode, parse_tokens};
+use hocon::{Config, HoconError, HoconValue, ParseOptions, ResolveOptions};
+use serde::de::DeserializeOwned;
+
+pub use faults::{Fault, refuse};
+pub use units::{Lasting, Size, UnitError, bytes, duration};
+
+/// Reads a whole configuration: [`Source::read`] and [`Source::decode`] in one.
+///
+/// # Errors
+/// All faults that were found.
+pub fn load<T>(path: &Path, section: Option<&str>) -> Result<T, Vec<Fault>>
+where
+    T: DeserializeOwned + Default,
+{
+    let source = Source::read(path)?;
+    let mut faults = Vec::new();
+    let file = source.decode(section, &mut faults);
+    if faults.is_empty() {
+        Ok(file)
+    } else {
+        Err(faults)
+    }
+}
+
+/// What was read, and where each key stands.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    root: HoconValue,
+    lines: BTreeMap<Vec<String>, Place>,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    file: PathBuf,
+    line: u32,
+}
+
+impl Source {
+    /// Reads a file, or all `*.conf` of a directory.
+    ///
+    /// # Errors
+    /// A fault for each file that cannot be read or is not HOCON.
+    pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut lines = BTreeMap::new();
+        let mut merged: Option<Config> = None;
+        for file in files(path).map_err(|fault| vec![fault])? {
+            match read_file(&file, &mut lines) {
+                Ok(config) => {
+                    merged = Some(match merged {
+                        Some(earlier) => config.with_fallback(&earlier),
+                        None => config,
+                    });
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        // A reference may be answered by another file, so they are resolved when all are known.
+        let config = merged
+            .unwrap_or_else(|| hocon::empty(None))
+            .resolve(ResolveOptions::defaults())
+            .map_err(|error| vec![syntax(path, &error)])?;
+        let root = config
+            .keys()
+            .into_iter()
+            .filter_map(|key| {
+                let value = config.get(&faults::quoted(key))?;
+                Some((key.to_owned(), value.clone()))
+            })
+            .collect();
+        Ok(Self {
+            path: path.to_owned(),
+            root: HoconValue::Object(root),
+            lines,
+        })
+    }
+
+    /// No file: every default holds. `path` is named in faults all the same.
+    #[must_use]
+    pub fn empty(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            root: HoconValue::Object(std::iter::empty::<(String, HoconValue)>().collect()),
+            lines: BTreeMap::new(),
+        }
+    }
+
+    /// The file or directory that was read.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The whole document as a `T`, or one section of it (which may be missing). Unknown keys and
+    /// values of a wrong kind are added to `faults` and left out of the result.
+    pub fn decode<T>(&self, section: Option<&str>, faults: &mut Vec<Fault>) -> T
+    where
+        T: DeserializeOwned + Default,
+    {
+        let prefix: Vec<String> = section.iter().map(|name| (*name).to_owned()).collect();
+        let value = match section {
+            None => Some(&self.root),
+            Some(name) => self.root.as_object().and_then(|root| root.get(name)),
+        };
+        let Some(value) = value else {
+            return T::default();
+        };
+        let decoded = decode::decode(value, &prefix);
+        for wrong in decoded.wrong {
+            faults.push(self.place(&wrong.path, wrong.problem, wrong.hint));
+        }
+        decoded.value.unwrap_or_default()
+    }
+
+    /// A fault of a key that is written with dots, found after decoding: `pcp-broker.listen`. It
+    /// stands at the key's line, or that of the section it is missing from.
+    #[must_use]
+    pub fn fault(&self, key: &str, problem: impl Display) -> Fault {
+        let path: Vec<_> = key.split('.').map(str::to_owned).collect();
+        self.place(&path, problem.to_string(), None)
+    }
+
+    fn place(&self, key: &[String], problem: String, hint: Option<String>) -> Fault {
+        let place = (1..=key.len())
+            .rev()
+            .find_map(|length| self.lines.get(key.get(..length)?));
+        Fault {
+            file: place.map_or_else(|| self.path.clone(), |place| place.file.clone()),
+            line: place.map(|place| place.line),
+            key: faults::dotted(key),
+            problem,
+            hint,
+        }
+    }
+}
+
+/// The files that `path` stands for.
+fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .map_err(|error: std::io::Error| {
+            Fault::of_file(path, format!("cannot be read: {error}"))
+        })?;
+    let mut files: Vec<PathBuf> = entries;
+    files.retain(|file| file.extension().is_some_and(|end| end == "conf"));
+    files.sort();
+    if files.is_empty() {
+        return Err(Fault::of_file(path, "holds no *.conf file"));
+    }
+    Ok(files)
+}
+
+fn read_file(file: &Path, lines: &mut BTreeMap<Vec<String>, Place>) -> Result<Config, Fault> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| Fault::of_file(file, format!("cannot be read: {error}")))?;
+    let tokens = hocon::tokenize(&text).map_err(|error| syntax(file, &error.into()))?;
+    let tree = parse_tokens(&tokens).map_err(|error| syntax(file, &error.into()))?;
+    note_lines(&tree, &mut Vec::new(), file, lines);
+    let mut options = ParseOptions::defaults().with_resolve_substitutions(false);
+    if let Some(dir) = file.parent() {
+        options = options.with_base_dir(dir.to_owned());
+    }
+    hocon::parse_string_with_options(&text, options).map_err(|error| syntax(file, &error))
+}
+
+/// Where each key stands; a key that stands twice counts where it stands last, as in HOCON.
+fn note_lines(
+    node: &AstNode,
+    prefix: &mut Vec<String>,
+    file: &Path,
+    lines: &mut BTreeMap<Vec<String>, Place>,
+) {
+    let AstNode::Object { fields, .. } = node else {
+        return;
+    };
+    for field in fields {
+        let depth = prefix.len();
+        for part in &field.key {
+            prefix.push(part.clone());
+            lines.insert(
+                prefix.clone(),
+                Place {
+                    file: file.to_owned(),
+                    line: u32::try_from(field.pos.line).unwrap_or(u32::MAX),
+                },
+            );
+        }
+        note_lines(&field.value, prefix, file, lines);
+        prefix.truncate(depth);
+    }
+}
+
+/// The parser's error as a fault. It may stand in an included file, which the parser does not name.
+fn syntax(file: &Path, error: &HoconError) -> Fault {
+    let (line, problem) = match error {
+        HoconError::Parse(error) => (Some(error.line), error.message.clone()),
+        HoconError::Resolve(error) => (
+            Some(error.line),
+            format!("{}: {}", error.path, error.message),
+        ),
+        other => (None, other.to_string()),
+    };
+    Fault {
+        line: line
+            .filter(|_| !file.is_dir())
+            .and_then(|line| u32::try_from(line).ok()),
+        ..Fault::of_file(file, problem)
+    }
+}
+
+#[cfg(test)]
+mod tests;
