@@ -35,8 +35,12 @@
 
 mod config;
 mod counters;
+mod delivery;
+mod inventory;
 mod link;
 mod node;
+mod route;
+mod subscription;
 
 use pcp::{Certname, GoodbyeCode, LinkFrame, Message, Uri};
 

@@ -1,19 +1,38 @@
 //! The node: one broker's whole state, and one method for each thing that can happen to it.
+//! Connections and announcements are handled here, messages in `messages`.
 
-use std::collections::VecDeque;
+mod messages;
 
-use pcp::{Certname, ErrorKind, LinkFrame, Message, Uri};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::config::NodeConfig;
+use pcp::{Announcement, Certname, ClientType, ErrorKind, GoodbyeCode, LinkFrame, Uri};
+
+use crate::config::{NodeConfig, Role};
 use crate::counters::{Counters, Sizes};
-use crate::link::Misbehaved;
-use crate::{InventoryEntry, LinkKind, Output, SessionId, Verdict};
+use crate::delivery::{Author, GraceQueue};
+use crate::inventory::{Change, Inventory, Nearness, Place, Superseded};
+use crate::link::{Link, Misbehaved, superseded_elsewhere};
+use crate::route::Uplinks;
+use crate::subscription::Subscriptions;
+use crate::{InventoryEntry, LinkKind, Output, SessionId};
 
 /// One broker's knowledge of the mesh.
 #[derive(Debug)]
 pub struct Node {
     config: NodeConfig,
+    /// The epoch of the newest snapshot that was sent on any link.
     epoch: u64,
+    /// The clients connected to this broker, by session.
+    clients: HashMap<SessionId, Uri>,
+    /// Sorted, so that a simulation replays.
+    links: BTreeMap<SessionId, Link>,
+    inventory: Inventory,
+    subscriptions: Subscriptions,
+    uplinks: Uplinks,
+    waiting: GraceQueue,
+    author: Author,
+    /// What the input at hand has changed for other brokers, to be sent in as few frames as it fits.
+    news: Vec<Announcement>,
     counters: Counters,
     outputs: VecDeque<Output>,
 }
@@ -23,21 +42,76 @@ impl Node {
     /// time in milliseconds since 1970 will do.
     #[must_use]
     pub fn new(config: NodeConfig, epoch: u64) -> Self {
+        let waiting = GraceQueue::new(
+            config.grace_messages,
+            config.grace_bytes,
+            config.grace_period,
+        );
+        let uri = Uri::new(config.certname.clone(), ClientType::server());
         Self {
+            author: Author::new(uri, epoch),
             config,
             epoch,
+            clients: HashMap::new(),
+            links: BTreeMap::new(),
+            inventory: Inventory::default(),
+            subscriptions: Subscriptions::default(),
+            uplinks: Uplinks::default(),
+            waiting,
+            news: Vec::new(),
             counters: Counters::default(),
             outputs: VecDeque::new(),
         }
     }
 
-    /// A client has said hello. `started` is that of its hello.
-    pub fn client_connected(&mut self, now: u64, session: SessionId, uri: Uri, started: u64) {}
+    /// A client has said hello. `started` is that of its hello. Of two sessions of one client the
+    /// one that started later stays; the other is closed, even if it is this one.
+    pub fn client_connected(&mut self, now: u64, session: SessionId, uri: Uri, started: u64) {
+        if uri.client_type().is_server() {
+            self.close(
+                session,
+                GoodbyeCode::Unauthorized,
+                "client type server is reserved",
+            );
+            return;
+        }
+        let replaces = || {
+            self.inventory
+                .best(&uri, |place| place.nearness == Nearness::Here)
+        };
+        if self.clients.len() >= self.config.max_clients && replaces().is_none() {
+            self.close(
+                session,
+                GoodbyeCode::Unavailable,
+                "connection limit exceeded",
+            );
+            return;
+        }
+        let client = uri.clone();
+        self.clients.insert(session, uri);
+        let place = Place {
+            session,
+            started,
+            nearness: Nearness::Here,
+        };
+        let change = self.inventory.put(&client, place);
+        self.apply(now, &client, change);
+        self.publish();
+    }
 
     /// A client's session has ended, for whatever reason.
-    pub fn client_disconnected(&mut self, now: u64, session: SessionId) {}
+    pub fn client_disconnected(&mut self, now: u64, session: SessionId) {
+        let Some(uri) = self.clients.remove(&session) else {
+            return;
+        };
+        self.subscriptions.cancel(session);
+        let change = self.inventory.remove(&uri, session);
+        self.apply(now, &uri, change);
+        self.publish();
+    }
 
-    /// A session with another broker is open. `broker` is the certname of its certificate.
+    /// A session with another broker is open. `broker` is the certname of its certificate. A link
+    /// that the same broker dialled before is closed, since its dialler has given it up.
     pub fn link_connected(
         &mut self,
         now: u64,
@@ -45,15 +119,60 @@ impl Node {
         broker: Certname,
         kind: LinkKind,
     ) {
+        if self.config.role == Role::Compiler && kind != LinkKind::Up {
+            self.close(
+                session,
+                GoodbyeCode::Unauthorized,
+                "a compiler takes no links",
+            );
+            return;
+        }
+        let earlier: Vec<SessionId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.kind == kind && link.broker == broker)
+            .map(|(session, _)| *session)
+            .collect();
+        for link in earlier {
+            self.close(
+                link,
+                GoodbyeCode::Superseded,
+                "a newer link of the same broker",
+            );
+            self.link_disconnected(now, link);
+        }
+        let published = (kind != LinkKind::Down).then(|| {
+            self.epoch += 1;
+            self.epoch
+        });
+        if let Some(epoch) = published {
+            self.send_snapshot(session, epoch);
+        }
+        self.links
+            .insert(session, Link::new(broker, kind, published));
+        if self.config.role == Role::Compiler {
+            self.uplinks.add(session);
+            self.send_waiting(now);
+        }
     }
 
     /// A session with another broker has ended.
-    pub fn link_disconnected(&mut self, now: u64, session: SessionId) {}
+    pub fn link_disconnected(&mut self, now: u64, session: SessionId) {
+        let Some(link) = self.links.remove(&session) else {
+            return;
+        };
+        self.uplinks.remove(session);
+        for uri in link.into_clients() {
+            let change = self.inventory.remove(&uri, session);
+            self.apply(now, &uri, change);
+        }
+        self.publish();
+    }
 
     /// A broker says who is connected to it.
     ///
     /// # Errors
-    /// [`Misbehaved`]: close the link with [`pcp::GoodbyeCode::ProtocolError`] and report it as
+    /// [`Misbehaved`]: close the link with [`GoodbyeCode::ProtocolError`] and report it as
     /// disconnected.
     pub fn link_frame(
         &mut self,
@@ -61,39 +180,70 @@ impl Node {
         session: SessionId,
         frame: LinkFrame,
     ) -> Result<(), Misbehaved> {
+        let Some(link) = self.links.get_mut(&session) else {
+            return Ok(());
+        };
+        let nearness = link.nearness();
+        if self.config.role == Role::Compiler {
+            for newer in superseded_elsewhere(frame)? {
+                self.close_older(now, &newer);
+            }
+        } else {
+            for announcement in link.accept(frame, self.config.max_announced)? {
+                let uri = announcement.uri;
+                let change = if announcement.connected {
+                    let place = Place {
+                        session,
+                        started: announcement.started,
+                        nearness,
+                    };
+                    self.inventory.put(&uri, place)
+                } else {
+                    self.inventory.remove(&uri, session)
+                };
+                self.apply(now, &uri, change);
+            }
+        }
+        self.publish();
         Ok(())
     }
 
-    /// A message has arrived over `session`. `verdict` is what the broker's rules say of it.
-    pub fn message(&mut self, now: u64, session: SessionId, message: Message, verdict: Verdict) {}
-
-    /// A message of [`Output::Send`] could not be handed over to `session`: its sender is told why.
-    pub fn undeliverable(
-        &mut self,
-        now: u64,
-        session: SessionId,
-        message: Message,
-        why: ErrorKind,
-    ) {
-    }
-
     /// Time has passed: sends collected inventory updates, and gives up what has waited too long.
-    pub fn tick(&mut self, now: u64) {}
+    pub fn tick(&mut self, now: u64) {
+        if self.subscriptions.due().is_some_and(|due| due <= now) {
+            self.send_updates();
+        }
+        while let Some(message) = self.waiting.expired(now) {
+            self.give_up(now, &message, ErrorKind::Unreachable);
+        }
+    }
 
     /// When [`Node::tick`] is due next.
     #[must_use]
     pub fn next_tick(&self) -> Option<u64> {
-        None
+        [self.subscriptions.due(), self.waiting.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to do, until there is nothing.
     pub fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if self.outputs.is_empty() && self.outputs.capacity() > KEPT_OUTPUTS {
+            // A snapshot or a fan-out of updates once made room that is not needed again.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     /// All clients that this broker knows, in no particular order.
     pub fn inventory(&self) -> impl Iterator<Item = InventoryEntry<'_>> {
-        std::iter::empty()
+        self.inventory.iter().map(|(uri, place)| InventoryEntry {
+            uri,
+            started: place.started,
+            via: self.links.get(&place.session).map(|link| &link.broker),
+        })
     }
 
     /// What has happened since the start.
@@ -105,6 +255,116 @@ impl Node {
     /// What the node holds just now.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        Sizes::default()
+        Sizes {
+            clients: self.clients.len(),
+            known: self.inventory.len(),
+            links: self.links.len(),
+            subscriptions: self.subscriptions.len(),
+            waiting_messages: self.waiting.len(),
+            waiting_bytes: self.waiting.bytes(),
+        }
+    }
+
+    /// Tells everyone concerned what one piece of news about a client means.
+    fn apply(&mut self, now: u64, uri: &Uri, change: Change) {
+        self.news.extend(change.announce);
+        for Superseded { place, by } in change.superseded {
+            match place.nearness {
+                Nearness::Here => self.close_client(place.session),
+                Nearness::Below => self.tell_superseded(place.session, uri, by),
+                Nearness::Beside => {}
+            }
+        }
+        if let Some(presence) = change.presence
+            && self.subscriptions.note(now, uri, presence)
+        {
+            self.send_updates();
+        }
+    }
+
+    /// Closes a session that the inventory has already dropped for a newer one.
+    fn close_client(&mut self, session: SessionId) {
+        self.clients.remove(&session);
+        self.subscriptions.cancel(session);
+        self.counters.superseded += 1;
+        self.close(session, GoodbyeCode::Superseded, "a newer session");
+    }
+
+    /// A primary says that a client has a newer session elsewhere: ours is a leftover.
+    fn close_older(&mut self, now: u64, newer: &Announcement) {
+        let older = self.inventory.best(&newer.uri, |place| {
+            place.nearness == Nearness::Here && place.started < newer.started
+        });
+        if let Some(place) = older {
+            let change = self.inventory.remove(&newer.uri, place.session);
+            self.apply(now, &newer.uri, change);
+            self.close_client(place.session);
+        }
+    }
+
+    fn tell_superseded(&mut self, link: SessionId, uri: &Uri, by: u64) {
+        let newer = Announcement {
+            uri: uri.clone(),
+            started: by,
+            connected: true,
+        };
+        self.outputs.push_back(Output::SendLink {
+            session: link,
+            frame: LinkFrame::Delta {
+                // Nothing is announced down a link, so there is no snapshot that this continues.
+                epoch: 0,
+                changes: vec![newer],
+            },
+        });
+    }
+
+    /// Sends what has changed to all brokers that we announce our clients to.
+    fn publish(&mut self) {
+        if self.news.is_empty() {
+            return;
+        }
+        let chunks = LinkFrame::chunks(std::mem::take(&mut self.news));
+        for (session, link) in &self.links {
+            let Some(epoch) = link.published else {
+                continue;
+            };
+            for changes in chunks.clone() {
+                self.outputs.push_back(Output::SendLink {
+                    session: *session,
+                    frame: LinkFrame::Delta { epoch, changes },
+                });
+            }
+        }
+    }
+
+    fn send_snapshot(&mut self, session: SessionId, epoch: u64) {
+        let mut parts = LinkFrame::chunks(self.inventory.announcements());
+        // An empty inventory is news, too: the last part must be said.
+        let last = parts.pop().unwrap_or_default();
+        for (clients, last) in parts
+            .into_iter()
+            .map(|clients| (clients, false))
+            .chain([(last, true)])
+        {
+            self.outputs.push_back(Output::SendLink {
+                session,
+                frame: LinkFrame::Snapshot {
+                    epoch,
+                    last,
+                    clients,
+                },
+            });
+        }
+    }
+
+    fn close(&mut self, session: SessionId, code: GoodbyeCode, reason: &str) {
+        self.outputs.push_back(Output::Close {
+            session,
+            code,
+            reason: reason.to_owned(),
+        });
     }
 }
+
+/// Room for so many outputs is kept between inputs.
+const KEPT_OUTPUTS: usize = 1024;

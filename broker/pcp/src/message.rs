@@ -98,6 +98,17 @@ impl From<Truncated> for DecodeError {
     }
 }
 
+impl MessageId {
+    /// An id for a sender that counts instead of drawing random numbers: `life` (its low 48 bits
+    /// count) keeps the sender's lives apart, `number` the messages of one life. The two make a
+    /// UUID of version 8.
+    #[must_use]
+    pub fn numbered(life: u64, number: u64) -> Self {
+        let bytes = (u128::from(life) << 80 | u128::from(number)).to_be_bytes();
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
 impl MessageType {
     /// Parses a message type: 1 to [`MAX_MESSAGE_TYPE`] characters of `[A-Za-z0-9_.:/-]`.
     ///

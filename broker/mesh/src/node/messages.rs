@@ -1,0 +1,283 @@
+//! What a node does with messages: who may have sent them, where they go, and what their senders
+//! hear when they cannot go on.
+
+use pcp::body::{MAX_QUERY, inventory_response, inventory_update};
+use pcp::{
+    Envelope, ErrorKind, GoodbyeCode, InventoryRequest, InventoryResponse, InventoryUpdate,
+    Message, Target, Uri,
+};
+use serde_json::to_vec;
+
+use super::Node;
+use crate::delivery::{is_error, pass_on};
+use crate::route::{Hop, Origin, next_hop};
+use crate::subscription::Query;
+use crate::{LinkKind, Output, Role, SessionId, Verdict};
+
+impl Node {
+    /// A message has arrived over `session`. `verdict` is what the broker's rules say of it.
+    ///
+    /// The sender's address must be the client's own; over a link, that of a client which the link
+    /// has announced. A compiler believes its primaries.
+    pub fn message(
+        &mut self,
+        now: u64,
+        session: SessionId,
+        mut message: Message,
+        verdict: Verdict,
+    ) {
+        let Some(origin) = self.origin(session) else {
+            // The session was closed while this was on its way.
+            self.counters.dropped += 1;
+            return;
+        };
+        let genuine = match self.clients.get(&session) {
+            Some(uri) => {
+                message.envelope.hops = 0;
+                *uri == message.envelope.sender
+            }
+            None => self.may_relay(session, &message.envelope),
+        };
+        let fault = match (genuine, verdict) {
+            (false, _) => Some(ErrorKind::NotAuthenticated),
+            (true, Verdict::Denied) => Some(ErrorKind::NotAuthorized),
+            (true, Verdict::Allowed) => None,
+        };
+        if let Some(kind) = fault {
+            self.refuse(now, session, &message.envelope, kind);
+            return;
+        }
+        if let Origin::Above(link) = origin {
+            self.uplinks.came_down(&message.envelope.sender, link);
+        }
+        match &message.envelope.target {
+            Target::Client(uri) if *uri != self.author.uri => {
+                let uri = uri.clone();
+                if let Err(refused) = self.pass(now, origin, &uri, message) {
+                    let (message, kind) = *refused;
+                    self.refuse(now, session, &message.envelope, kind);
+                }
+            }
+            _ => self.for_broker(now, session, &message),
+        }
+    }
+
+    /// A message of [`Output::Send`] could not be handed over to `session`: its sender is told why.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the driver gives the message back for good"
+    )]
+    pub fn undeliverable(
+        &mut self,
+        now: u64,
+        session: SessionId,
+        message: Message,
+        why: ErrorKind,
+    ) {
+        if message.envelope.sender == self.author.uri {
+            self.own_undeliverable(now, session, &message);
+        } else {
+            self.give_up(now, &message, why);
+        }
+    }
+
+    /// Where a session stands; nothing when it is not known (any more).
+    fn origin(&self, session: SessionId) -> Option<Origin> {
+        if self.clients.contains_key(&session) {
+            return Some(Origin::Here);
+        }
+        let link = self.links.get(&session)?;
+        Some(match (self.config.role, link.kind) {
+            (Role::Compiler, _) => Origin::Above(session),
+            (Role::Primary, LinkKind::Down) => Origin::Below(session),
+            (Role::Primary, LinkKind::Up | LinkKind::Peer) => Origin::Beside(session),
+        })
+    }
+
+    /// Whether a link may bring a message of this sender.
+    fn may_relay(&self, session: SessionId, envelope: &Envelope) -> bool {
+        let Some(link) = self.links.get(&session) else {
+            return false;
+        };
+        if self.config.role == Role::Compiler {
+            return true;
+        }
+        let sender = &envelope.sender;
+        if sender.client_type().is_server() {
+            // Brokers speak for themselves only to say what went wrong. Another primary passes on
+            // what its compilers say.
+            return is_error(envelope)
+                && (link.kind != LinkKind::Down || *sender.certname() == link.broker);
+        }
+        link.announced(sender)
+    }
+
+    /// Sends a message to its next hop, or gives it back with the reason why it has none.
+    fn pass(
+        &mut self,
+        now: u64,
+        origin: Origin,
+        target: &Uri,
+        mut message: Message,
+    ) -> Result<(), Box<(Message, ErrorKind)>> {
+        let hop = next_hop(
+            self.config.role,
+            &self.inventory,
+            &self.uplinks,
+            origin,
+            target,
+        );
+        let session = match hop {
+            Hop::Client(session) | Hop::Link(session) => session,
+            Hop::Refuse(kind) => return Err(Box::new((message, kind))),
+            Hop::Wait => {
+                return match self.waiting.push(now, message) {
+                    Ok(()) => {
+                        self.counters.waited += 1;
+                        Ok(())
+                    }
+                    Err(message) => Err(Box::new((*message, ErrorKind::Unreachable))),
+                };
+            }
+        };
+        if !pass_on(&mut message.envelope) {
+            return Err(Box::new((message, ErrorKind::TooManyHops)));
+        }
+        match hop {
+            Hop::Client(_) => self.counters.delivered += 1,
+            _ => self.counters.forwarded += 1,
+        }
+        self.outputs.push_back(Output::Send { session, message });
+        Ok(())
+    }
+
+    /// Tells the sender over the session that the message came from.
+    fn refuse(&mut self, now: u64, session: SessionId, cause: &Envelope, kind: ErrorKind) {
+        let to = self.clients.get(&session).unwrap_or(&cause.sender).clone();
+        let Some(mut error) = self.author.error(cause, to, kind) else {
+            self.counters.dropped += 1;
+            return;
+        };
+        self.counters.count_refusal(kind);
+        if !self.clients.contains_key(&session) && !self.links.contains_key(&session) {
+            self.send_error(now, error);
+            return;
+        }
+        pass_on(&mut error.envelope);
+        self.outputs.push_back(Output::Send {
+            session,
+            message: error,
+        });
+    }
+
+    /// Tells the sender, wherever it is, of a message whose origin is no longer known.
+    pub(super) fn give_up(&mut self, now: u64, message: &Message, kind: ErrorKind) {
+        let to = message.envelope.sender.clone();
+        match self.author.error(&message.envelope, to, kind) {
+            Some(error) => {
+                self.counters.count_refusal(kind);
+                self.send_error(now, error);
+            }
+            None => self.counters.dropped += 1,
+        }
+    }
+
+    fn send_error(&mut self, now: u64, error: Message) {
+        let Target::Client(to) = error.envelope.target.clone() else {
+            return;
+        };
+        if self.pass(now, Origin::Here, &to, error).is_err() {
+            self.counters.dropped += 1;
+        }
+    }
+
+    /// Sends what has waited for a primary. A message whose sender has left is dropped: the primary
+    /// would not know the sender, and nobody is there to hear of it.
+    pub(super) fn send_waiting(&mut self, now: u64) {
+        while let Some(message) = self.waiting.pop() {
+            let sender = &message.envelope.sender;
+            let Target::Client(target) = message.envelope.target.clone() else {
+                continue;
+            };
+            if *sender != self.author.uri && !self.inventory.contains(sender) {
+                self.counters.dropped += 1;
+            } else if let Err(refused) = self.pass(now, Origin::Here, &target, message) {
+                let (message, kind) = *refused;
+                self.give_up(now, &message, kind);
+            }
+        }
+    }
+
+    /// Answers a message for the broker itself.
+    fn for_broker(&mut self, now: u64, session: SessionId, message: &Message) {
+        let envelope = &message.envelope;
+        let (true, Some(client)) = (
+            envelope.message_type.name() == Some("inventory_request"),
+            self.clients.get(&session).cloned(),
+        ) else {
+            self.refuse(now, session, envelope, ErrorKind::Undecodable);
+            return;
+        };
+        let request = serde_json::from_slice::<InventoryRequest>(&message.body);
+        let Some(request) = request.ok().filter(|r| r.query.len() <= MAX_QUERY) else {
+            self.refuse(now, session, envelope, ErrorKind::Undecodable);
+            return;
+        };
+        // Every request replaces the subscription before it.
+        self.subscriptions.cancel(session);
+        let query = Query::new(request.query);
+        let uris = query.answer(&self.inventory);
+        if request.subscribe && !self.subscriptions.subscribe(session, client.clone(), query) {
+            self.refuse(now, session, envelope, ErrorKind::Busy);
+            return;
+        }
+        let body = to_vec(&InventoryResponse { uris }).unwrap_or_default();
+        let response = self
+            .author
+            .write(inventory_response(), client, Some(envelope.id), body);
+        self.answer(session, response);
+    }
+
+    /// Sends what subscribers have not heard yet.
+    pub(super) fn send_updates(&mut self) {
+        for update in self.subscriptions.updates(&self.inventory) {
+            let changes = update.changes;
+            let body = to_vec(&InventoryUpdate { changes }).unwrap_or_default();
+            let message = self
+                .author
+                .write(inventory_update(), update.uri, None, body);
+            self.answer(update.session, message);
+        }
+    }
+
+    fn answer(&mut self, session: SessionId, mut message: Message) {
+        pass_on(&mut message.envelope);
+        self.counters.answered += 1;
+        self.outputs.push_back(Output::Send { session, message });
+    }
+
+    /// The broker's own message found no room: an update is repeated, since a subscriber that misses
+    /// one would be wrong for ever. A client that does not take the answer to its own question, or
+    /// has missed more than can be kept, is closed, and may ask again. Errors are dropped.
+    fn own_undeliverable(&mut self, now: u64, session: SessionId, message: &Message) {
+        let message_type = &message.envelope.message_type;
+        let followed = if *message_type == inventory_update() {
+            self.counters.updates_repeated += 1;
+            let update = serde_json::from_slice::<InventoryUpdate>(&message.body);
+            let changes = update.map(|update| update.changes).unwrap_or_default();
+            let clients = changes.into_iter().map(|change| change.client);
+            self.subscriptions.missed(now, session, clients)
+        } else {
+            self.counters.dropped += 1;
+            *message_type != inventory_response()
+        };
+        if !followed && self.clients.contains_key(&session) {
+            self.client_disconnected(now, session);
+            self.close(
+                session,
+                GoodbyeCode::Unavailable,
+                "too slow to follow the inventory",
+            );
+        }
+    }
+}
