@@ -173,10 +173,14 @@ fn a_fault_found_later_stands_at_the_line_of_its_key() {
 }
 
 #[test]
-fn a_configuration_may_be_empty() {
+fn a_configuration_may_be_empty_and_sections_may_have_any_names() {
     let dir = Dir::with(&[("a.conf", "# nothing\n")]);
     let file: File = load(dir.path(), None).unwrap();
     assert!(file.broker.listen.is_none() && file.environments.is_empty());
+    let dir = Dir::with(&[("a.conf", "environments.dev.modulepath += /opt/modules")]);
+    let file: File = load(dir.path(), None).unwrap();
+    let modulepath = file.environments["dev"].modulepath.as_deref();
+    assert_eq!(modulepath, Some(&[PathBuf::from("/opt/modules")][..]));
     assert_eq!(LogConfig::from(file.log).target, Target::Stderr);
 }
 
