@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use pcp::frame::{self, MAX_CONTENT_PAYLOAD};
 use pcp::{ContentError, Digest, Frame};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::io::{AsyncRead, AsyncReadExt, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::stream::{FrameStream, StreamError};
@@ -90,6 +90,9 @@ pub enum AnswerError {
     /// The peer went away, or wants no more.
     #[error("the answer could not be written")]
     Write(#[source] WriteError),
+    /// The peer takes nothing any more.
+    #[error("the peer took nothing for {} s", STALL_TIMEOUT.as_secs())]
+    Stalled,
     /// The source failed, or had fewer bytes than were announced.
     #[error("the content could not be sent to its end")]
     Copy(#[source] io::Error),
@@ -172,20 +175,12 @@ impl ContentQuery {
             .write_chunk(header)
             .await
             .map_err(AnswerError::Write)?;
-        let mut source = BufReader::with_capacity(COPY_BUFFER, source.take(size));
-        let copied = tokio::io::copy_buf(&mut source, &mut self.stream).await;
-        let complete = copied.and_then(|bytes| {
-            if bytes == size {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
-        });
+        let complete = copy(source, size, &mut self.stream).await;
         match complete {
             Ok(()) => drop(self.stream.finish()),
             Err(_) => drop(self.stream.reset(CUT_OFF)),
         }
-        complete.map_err(AnswerError::Copy)
+        complete
     }
 
     /// Says why the file cannot be had.
@@ -201,6 +196,33 @@ impl ContentQuery {
         drop(self.stream.finish());
         Ok(())
     }
+}
+
+/// Copies exactly `size` bytes. A receiver that takes nothing for [`STALL_TIMEOUT`] is given up: it
+/// would hold its place among the transfers for as long as its connection lives.
+async fn copy<R>(source: R, size: u64, stream: &mut SendStream) -> Result<(), AnswerError>
+where
+    R: AsyncRead + Unpin,
+{
+    let mut source = source.take(size);
+    let mut buffer = BytesMut::new();
+    let mut left = size;
+    while left > 0 {
+        buffer.reserve(COPY_BUFFER);
+        let read = source
+            .read_buf(&mut buffer)
+            .await
+            .map_err(AnswerError::Copy)?;
+        if read == 0 {
+            return Err(AnswerError::Copy(io::ErrorKind::UnexpectedEof.into()));
+        }
+        left = left.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
+        timeout(STALL_TIMEOUT, stream.write_chunk(buffer.split().freeze()))
+            .await
+            .map_err(|_| AnswerError::Stalled)?
+            .map_err(AnswerError::Write)?;
+    }
+    Ok(())
 }
 
 impl AsyncRead for ContentReader {
