@@ -5,6 +5,12 @@
 //! which is printed with the seed. `SIM_SEED=17 cargo test -p pcp-mesh --test sim` plays one fleet
 //! again; `SIM_FLEETS=100000` plays more than usual.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a simulation is a test in all its parts: what cannot be must stop it"
+)]
+
 #[path = "sim/promises.rs"]
 mod promises;
 #[path = "sim/random.rs"]
@@ -22,7 +28,7 @@ use crate::random::Random;
 use crate::world::{Client, World};
 
 /// How many fleets one run plays: some seconds in a debug build.
-const FLEETS: u64 = 400;
+const FLEETS: u64 = 1000;
 
 #[test]
 fn every_fleet_keeps_the_promises_of_the_mesh() {

@@ -22,7 +22,7 @@ enum Fate {
 
 impl World {
     /// A client got a message.
-    pub(crate) fn received(&mut self, client: usize, message: Message) {
+    pub(crate) fn received(&mut self, client: usize, message: &Message) {
         let envelope = &message.envelope;
         if envelope.hops > MAX_HOPS {
             self.fail(format!("too many hops: {envelope:?}"));
@@ -34,7 +34,7 @@ impl World {
             return;
         }
         match envelope.message_type.name() {
-            Some("error_message") => self.received_error(client, &message),
+            Some("error_message") => self.received_error(client, message),
             Some("inventory_response") => {
                 let body: InventoryResponse = serde_json::from_slice(&message.body).unwrap();
                 if let Some((id, view)) = &mut self.clients[client].view
@@ -54,7 +54,7 @@ impl World {
                     }
                 }
             }
-            _ => self.received_request(client, &message),
+            _ => self.received_request(client, message),
         }
     }
 

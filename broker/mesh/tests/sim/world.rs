@@ -274,7 +274,7 @@ impl World {
                 }
             }
             (End::Client(_), Item::Welcome) => self.connections[index].open[0] = true,
-            (End::Client(client), Item::Message(message)) => self.received(client, message),
+            (End::Client(client), Item::Message(message)) => self.received(client, &message),
             (End::Client(_), Item::Hello | Item::Link(_)) => {
                 self.fail("a client got a broker's frame".to_owned());
             }
@@ -462,8 +462,8 @@ impl World {
             return;
         }
         self.connections[index].cut = true;
-        for side in 0..2 {
-            if notices[side] {
+        for (side, notices) in notices.into_iter().enumerate() {
+            if notices {
                 // Also an end that waits for a welcome gives up in time.
                 self.connections[index].open[side] |= side == 0;
                 let at = self.now + self.random.between(1, IDLE_TIMEOUT);
