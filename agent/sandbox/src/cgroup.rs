@@ -3,9 +3,9 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ const LOOK_AGAIN_MS: u8 = 5;
 #[derive(Debug)]
 pub struct Leaf {
     directory: PathBuf,
+    /// `cgroup.events`, held open: only a reader of this very descriptor is told of changes.
+    events: File,
 }
 
 /// Why something could not be done with a cgroup.
@@ -111,9 +113,7 @@ impl Leaf {
                 path: directory.to_path_buf(),
                 source,
             })?;
-        let leaf = Self {
-            directory: directory.to_path_buf(),
-        };
+        let leaf = Self::hold(directory)?;
         if leaf.file("cgroup.kill").exists() {
             Ok(leaf)
         } else {
@@ -131,9 +131,18 @@ impl Leaf {
             return Ok(None);
         }
         on_cgroup2(directory)?;
-        Ok(Some(Self {
-            directory: directory.to_path_buf(),
-        }))
+        Self::hold(directory).map(Some)
+    }
+
+    fn hold(directory: &Path) -> Result<Self, CgroupError> {
+        let path = directory.join("cgroup.events");
+        match File::open(&path) {
+            Ok(events) => Ok(Self {
+                directory: directory.to_path_buf(),
+                events,
+            }),
+            Err(source) => Err(CgroupError::Read { path, source }),
+        }
     }
 
     /// The open directory, for a process to be born in it.
@@ -149,24 +158,24 @@ impl Leaf {
             })
     }
 
-    /// The file that becomes urgently readable (`POLLPRI`) when the cgroup fills or empties.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn events(&self) -> Result<File, CgroupError> {
-        let path = self.file("cgroup.events");
-        File::open(&path).map_err(|source| CgroupError::Read { path, source })
-    }
-
-    /// Whether any process is left in the cgroup or below.
+    /// Whether any process is left in the cgroup or below. The leaf's own descriptor becomes
+    /// urgently readable (`POLLPRI`) when the answer may have changed since it was last asked for.
     ///
     /// # Errors
     /// When `cgroup.events` cannot be read.
     pub fn populated(&self) -> Result<bool, CgroupError> {
-        let path = self.file("cgroup.events");
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(!text.lines().any(|line| line == "populated 0")),
-            Err(source) => Err(CgroupError::Read { path, source }),
+        let mut text = [0; 128];
+        match self.events.read_at(&mut text, 0) {
+            Ok(length) => {
+                let text = text.get(..length).unwrap_or_default();
+                Ok(!text
+                    .split(|byte| *byte == b'\n')
+                    .any(|line| line == b"populated 0"))
+            }
+            Err(source) => Err(CgroupError::Read {
+                path: self.file("cgroup.events"),
+                source,
+            }),
         }
     }
 
@@ -221,7 +230,6 @@ impl Leaf {
     /// # Errors
     /// When that fails, or processes are still there after `patience`.
     pub fn reclaim(self, patience: Duration) -> Result<(), CgroupError> {
-        let events = self.events()?;
         let start = Instant::now();
         while self.populated()? {
             // Again each time: a process that was frozen or being moved is caught by the next.
@@ -232,7 +240,7 @@ impl Leaf {
                     waited: patience,
                 });
             }
-            let mut wait = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+            let mut wait = [PollFd::new(self.events.as_fd(), PollFlags::POLLPRI)];
             match poll(&mut wait, PollTimeout::from(LOOK_AGAIN_MS)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => {
@@ -284,6 +292,12 @@ impl Leaf {
             directories.extend(subdirectories(&directory));
         }
         Ok(found)
+    }
+}
+
+impl AsFd for Leaf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
     }
 }
 

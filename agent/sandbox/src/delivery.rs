@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_length_above_the_limit_is_refused_before_anything_is_read() {
-        let mut bytes = u64::MAX.to_le_bytes().as_slice().chain(std::io::repeat(0));
+        let length = u64::MAX.to_le_bytes();
+        let mut bytes = length.as_slice().chain(std::io::repeat(0));
         assert!(matches!(
             Delivery::read(&mut bytes),
             Err(DeliveryError::TooLarge)

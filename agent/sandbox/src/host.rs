@@ -168,7 +168,7 @@ pub fn start(
             source,
         })?;
     if let Some(stdin) = child.stdin.take()
-        && let Err(source) = hand_over(stdin.into(), &delivery)
+        && let Err(source) = hand_over(&stdin.into(), &delivery)
     {
         // A wrapper without its delivery starts nothing, so killing it leaves nothing behind. Both
         // calls fail only when it is gone already.
@@ -315,11 +315,11 @@ fn closed(dir: &RunDir) -> Result<Option<Report>, AdoptError> {
 }
 
 /// Writes the delivery without trusting the wrapper to read it.
-fn hand_over(stdin: OwnedFd, delivery: &[u8]) -> io::Result<()> {
-    fcntl(&stdin, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+fn hand_over(stdin: &OwnedFd, delivery: &[u8]) -> io::Result<()> {
+    fcntl(stdin, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let mut rest = delivery;
     while !rest.is_empty() {
-        match nix::unistd::write(&stdin, rest) {
+        match nix::unistd::write(stdin, rest) {
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {

@@ -345,6 +345,17 @@ impl Step {
         }
     }
 
+    /// The file or directory that it is about.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Cgroup { directory: path }
+            | Self::WorkingDirectory { path }
+            | Self::Execute { program: path, .. } => Some(path),
+            Self::Namespaces { .. } | Self::Proc => None,
+        }
+    }
+
     /// Which process does it.
     #[must_use]
     pub fn stage(&self) -> Stage {

@@ -1,1 +1,236 @@
+use super::*;
 
+fn policy() -> Policy {
+    Policy {
+        time_limit: Duration::from_secs(3600),
+        grace: Duration::from_secs(5),
+        output_limit: 1024,
+        profile: Profile::Standard,
+    }
+}
+
+fn job() -> Job<'static> {
+    Job {
+        program: Path::new("/opt/cache/task.sh"),
+        arguments: vec!["--flag".to_owned(), "two words\n".to_owned()],
+        environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+        working_directory: "/".into(),
+        name: "0192f0c4-77aa-7000-8000-000000000001",
+    }
+}
+
+fn missing<T>() -> Facility<T> {
+    Facility::Missing("not here".to_owned())
+}
+
+fn with_cgroup() -> Support {
+    Support {
+        cgroup: Facility::Available("/cg/pxp-agent".into()),
+        pid_namespace: missing(),
+    }
+}
+
+fn with_namespaces(user: Option<UserIds>) -> Support {
+    Support {
+        cgroup: missing(),
+        pid_namespace: Facility::Available(user),
+    }
+}
+
+#[test]
+fn a_plan_survives_its_written_form() {
+    let user = UserIds {
+        uid: 1000,
+        gid: 1001,
+    };
+    for support in [
+        with_cgroup(),
+        with_namespaces(None),
+        with_namespaces(Some(user)),
+    ] {
+        let plan = plan(&policy(), &job(), &support).unwrap();
+        assert_eq!(Plan::decode(&plan.encode().unwrap()).unwrap(), plan);
+    }
+}
+
+#[test]
+fn a_cgroup_is_preferred_and_named_by_the_transaction() {
+    let both = Support {
+        pid_namespace: Facility::Available(None),
+        ..with_cgroup()
+    };
+    let plan = plan(&policy(), &job(), &both).unwrap();
+    assert_eq!(plan.containment(), Containment::Cgroup);
+    assert_eq!(
+        plan.cgroup(),
+        Some(Path::new("/cg/pxp-agent").join(job().name).as_path())
+    );
+    let steps: Vec<_> = plan.steps().iter().map(Step::name).collect();
+    assert_eq!(steps, ["cgroup", "working-directory", "execute"]);
+}
+
+#[test]
+fn without_a_cgroup_a_pid_namespace_does_it() {
+    let plan = plan(&policy(), &job(), &with_namespaces(None)).unwrap();
+    assert_eq!(plan.containment(), Containment::PidNamespace);
+    let steps: Vec<_> = plan.steps().iter().map(Step::name).collect();
+    assert_eq!(
+        steps,
+        ["namespaces", "proc", "working-directory", "execute"]
+    );
+}
+
+#[test]
+fn a_host_that_has_neither_is_refused_with_both_reasons() {
+    let neither = Support {
+        cgroup: missing(),
+        pid_namespace: missing(),
+    };
+    let refused = plan(&policy(), &job(), &neither).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "no containment on this host (cgroup: not here; PID namespace: not here)"
+    );
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_by_name() {
+    type Change = fn(&mut Policy, &mut Job<'static>);
+    let cases: [(Change, PlanError); 14] = [
+        (|_, job| job.name = "", PlanError::Name),
+        (|_, job| job.name = "..", PlanError::Name),
+        (|_, job| job.name = "-rf", PlanError::Name),
+        (|_, job| job.name = "a/b", PlanError::Name),
+        (|_, job| job.name = "a\nb", PlanError::Name),
+        (
+            |_, job| job.program = Path::new("bin/sh"),
+            PlanError::Program("bin/sh".into()),
+        ),
+        (
+            |_, job| job.program = Path::new("/a\0b"),
+            PlanError::Text("the program"),
+        ),
+        (
+            |_, job| job.arguments.push("\0".to_owned()),
+            PlanError::Text("an argument"),
+        ),
+        (
+            |_, job| job.working_directory = "x".into(),
+            PlanError::WorkingDirectory("x".into()),
+        ),
+        (
+            |_, job| job.environment.push(("A=B".to_owned(), String::new())),
+            PlanError::Variable("A=B".to_owned()),
+        ),
+        (
+            |_, job| job.environment.push(("A".to_owned(), "\0".to_owned())),
+            PlanError::Text("an environment variable"),
+        ),
+        (
+            |policy, _| policy.time_limit = Duration::ZERO,
+            PlanError::Time("the time limit"),
+        ),
+        (
+            |policy, _| policy.time_limit = Duration::MAX,
+            PlanError::Time("the time limit"),
+        ),
+        (
+            |policy, _| policy.grace = Duration::from_micros(1),
+            PlanError::Time("the grace"),
+        ),
+    ];
+    for (change, expected) in cases {
+        let (mut policy, mut job) = (policy(), job());
+        change(&mut policy, &mut job);
+        assert_eq!(plan(&policy, &job, &with_cgroup()), Err(expected));
+    }
+    let long = "x".repeat(MAX_NAME + 1);
+    let job = Job {
+        name: &long,
+        ..job()
+    };
+    assert_eq!(plan(&policy(), &job, &with_cgroup()), Err(PlanError::Name));
+}
+
+#[test]
+fn steps_out_of_order_missing_or_repeated_are_refused() {
+    let good = plan(&policy(), &job(), &with_namespaces(None)).unwrap();
+    let refused = |steps: Vec<Step>| {
+        let plan = Plan {
+            steps,
+            ..good.clone()
+        };
+        let error = Plan::decode(&plan.encode().unwrap()).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::Content(PlanError::Order)),
+            "{error:?}"
+        );
+    };
+    let steps = good.steps.clone();
+    for left_out in 0..steps.len() {
+        let mut fewer = steps.clone();
+        fewer.remove(left_out);
+        refused(fewer);
+    }
+    for doubled in 0..steps.len() {
+        let mut more = steps.clone();
+        more.insert(doubled, steps[doubled].clone());
+        refused(more);
+    }
+    refused(steps.iter().rev().cloned().collect());
+    let mut both = steps.clone();
+    both.insert(
+        0,
+        Step::Cgroup {
+            directory: Path::new("/cg").join(good.name()),
+        },
+    );
+    refused(both);
+    refused(Vec::new());
+}
+
+#[test]
+fn a_plan_that_was_tampered_with_cannot_name_another_cgroup() {
+    let text = plan(&policy(), &job(), &with_cgroup())
+        .unwrap()
+        .encode()
+        .unwrap();
+    let text = String::from_utf8(text).unwrap();
+    for other in ["/cg/system.slice", "/cg/pxp-agent/..", "relative/0192f0c4"] {
+        let text = text.replace(&format!("/cg/pxp-agent/{}", job().name), other);
+        assert!(matches!(
+            Plan::decode(text.as_bytes()),
+            Err(DecodeError::Content(_))
+        ));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_plan_of_this_version_are_refused() {
+    let text = plan(&policy(), &job(), &with_cgroup())
+        .unwrap()
+        .encode()
+        .unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let newer = text.replace("\"version\": 1", "\"version\": 2");
+    assert!(matches!(
+        Plan::decode(newer.as_bytes()),
+        Err(DecodeError::Version(2))
+    ));
+    let unknown = text.replace("\"step\": \"cgroup\"", "\"step\": \"chroot\"");
+    assert!(matches!(
+        Plan::decode(unknown.as_bytes()),
+        Err(DecodeError::Form(_))
+    ));
+    let more = text.replace("\"version\": 1", "\"version\": 1, \"as_root\": true");
+    assert!(matches!(
+        Plan::decode(more.as_bytes()),
+        Err(DecodeError::Form(_))
+    ));
+    for end in 0..text.trim_end().len() {
+        assert!(
+            Plan::decode(&text.as_bytes()[..end]).is_err(),
+            "cut at {end}"
+        );
+    }
+}

@@ -1,3 +1,169 @@
-//! The single-threaded process that owns one task: applies the plan, runs it, records how it ended.
+//! The single-threaded process that owns one task: it applies the plan, runs the task, and records
+//! how it ended. This page is the whole order of it.
+//!
+//! What it is given: the path of the plan as its only argument; the delivery on stdin; as stdout the
+//! write end of the FIFO `alive`, which nobody writes to and which closes when this process ends;
+//! as stderr its log.
 
-fn main() {}
+mod contain;
+mod ends;
+mod fault;
+mod init;
+mod probe;
+mod reporting;
+mod streams;
+mod supervise;
+mod task;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use sandbox::{Delivery, Outcome, PROBE_ARGUMENT, Plan, Report, RunDir};
+use sandbox_sys::SingleThreaded;
+
+use crate::ends::Ends;
+use crate::fault::Fault;
+use crate::reporting::ReportFile;
+use crate::supervise::Supervisor;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without a report the agent finds the task lost, and what is left of it is killed.
+            writeln!(io::stderr(), "execution-wrapper: {error}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let alone = sanitise()?;
+    let argument = std::env::args_os().nth(1).unwrap_or_default();
+    if argument == OsStr::new(PROBE_ARGUMENT) {
+        return probe::answer(&alone);
+    }
+    let Some(dir) = RunDir::of_plan(Path::new(&argument)) else {
+        return Err(io::Error::other(
+            "usage: execution-wrapper DIRECTORY/plan.json",
+        ));
+    };
+
+    // The report's place on the disk first: from here on every failure has somewhere to go.
+    let report = ReportFile::reserve(&dir)?;
+    let (report, content) = match prepare(&dir) {
+        Ok(Prepared {
+            plan,
+            environment,
+            supervisor,
+            ends,
+        }) => {
+            let keep = (report, supervisor);
+            let ((report, supervisor), tree) =
+                contain::start(&alone, &plan, &environment, ends, keep);
+            match tree {
+                Ok(tree) => (report, supervisor.supervise(tree, &plan)?),
+                Err(fault) => (report, never_ran(fault)),
+            }
+        }
+        Err(fault) => (report, never_ran(fault)),
+    };
+    report.write(&content)
+}
+
+/// Drops whatever this process inherited, before it looks at anything.
+fn sanitise() -> io::Result<SingleThreaded> {
+    let alone = SingleThreaded::prove()?;
+    sandbox_sys::close_inherited(&alone)?;
+    sandbox_sys::clear_environment(&alone)?;
+    // Out of the agent's session and process group: a signal meant for those does not come here.
+    match nix::unistd::setsid() {
+        // It leads a group already, so it was started apart from the agent's.
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    // A daemon that a task leaves behind becomes this process's child and is reaped here, even
+    // where the host's process 1 does not reap.
+    nix::sys::prctl::set_child_subreaper(true)?;
+    Ok(alone)
+}
+
+struct Prepared {
+    plan: Plan,
+    environment: Vec<OsString>,
+    supervisor: Supervisor,
+    ends: Ends,
+}
+
+/// Reads and checks everything, and opens what the run needs, before anything is changed.
+fn prepare(dir: &RunDir) -> Result<Prepared, Fault> {
+    let plan = std::fs::read(dir.plan_path()).map_err(|error| Fault::new("read-plan", &error))?;
+    let plan = Plan::decode(&plan).map_err(|error| Fault::new("read-plan", &error))?;
+    let delivery = take_delivery()?;
+    let environment = environment(&plan, &delivery);
+    let (supervisor, ends) = Supervisor::open(dir, &plan, delivery.stdin)?;
+    Ok(Prepared {
+        plan,
+        environment,
+        supervisor,
+        ends,
+    })
+}
+
+/// Reads the delivery from stdin, and puts /dev/null there.
+fn take_delivery() -> Result<Delivery, Fault> {
+    let failed = |error: &dyn std::error::Error| Fault::new("read-delivery", error);
+    let stdin = io::stdin();
+    let mut pipe = stdin
+        .as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .map_err(|e| failed(&e))?;
+    let delivery = Delivery::read(&mut pipe).map_err(|e| failed(&e))?;
+    let null = File::open("/dev/null").map_err(|e| failed(&e))?;
+    nix::unistd::dup2_stdin(&null).map_err(|e| failed(&e))?;
+    Ok(delivery)
+}
+
+/// The plan's variables and the delivery's, each name once, the delivery's value first.
+fn environment(plan: &Plan, delivery: &Delivery) -> Vec<OsString> {
+    let public = plan
+        .environment()
+        .iter()
+        .map(|(name, value)| (name.as_ref(), value.as_ref()));
+    let secret = delivery
+        .environment
+        .iter()
+        .map(|(name, value)| (name.as_ref(), value.as_ref()));
+    let all: std::collections::BTreeMap<&OsStr, &OsStr> = public.chain(secret).collect();
+    all.into_iter()
+        .map(|(name, value)| {
+            let mut entry = name.to_os_string();
+            entry.push("=");
+            entry.push(value);
+            entry
+        })
+        .collect()
+}
+
+/// The report of a task that was never started.
+fn never_ran(fault: Fault) -> Report {
+    Report {
+        outcome: Outcome::SetupFailed {
+            step: fault.step,
+            error: fault.error,
+        },
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        stdout_truncated: false,
+        stderr_truncated: false,
+        output_error: None,
+        duration_ms: 0,
+        containment: None,
+    }
+}

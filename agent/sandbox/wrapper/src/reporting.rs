@@ -1,0 +1,52 @@
+//! The report's file: its place on the disk is taken before the task starts, so that a disk that
+//! the task fills cannot keep its end from being known.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use sandbox::{Report, RunDir};
+
+/// More than the longest report: its two texts are cut at a thousand characters each.
+const RESERVED: i64 = 16 * 1024;
+
+/// A report that is not written yet.
+#[derive(Debug)]
+pub(crate) struct ReportFile {
+    dir: RunDir,
+    file: File,
+}
+
+impl ReportFile {
+    /// Takes the place for the report.
+    pub(crate) fn reserve(dir: &RunDir) -> io::Result<Self> {
+        let path = dir.unfinished_report_path();
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, RESERVED) {
+            // A file system that cannot reserve can still be written to.
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(Self {
+            dir: dir.clone(),
+            file,
+        })
+    }
+
+    /// Writes the report and makes it, and with it the names of the output files, durable. The
+    /// rename comes last: who sees a report sees all of it.
+    pub(crate) fn write(mut self, report: &Report) -> io::Result<()> {
+        let bytes = serde_json::to_vec_pretty(report)?;
+        self.file.write_all(&bytes)?;
+        self.file.set_len(bytes.len() as u64)?;
+        self.file.sync_all()?;
+        std::fs::rename(self.dir.unfinished_report_path(), self.dir.report_path())?;
+        File::open(self.dir.path())?.sync_all()
+    }
+}

@@ -1,0 +1,277 @@
+//! From the task's start to the end of its tree: one loop that moves the streams, watches the clock
+//! and the requests, and is over when nothing of the task is left.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use sandbox::cgroup::CgroupError;
+use sandbox::{Outcome, Plan, Report, RunDir};
+use sandbox_sys::End;
+
+use crate::contain::Tree;
+use crate::ends::{Ends, pair};
+use crate::fault::{Fault, FaultReceiver};
+use crate::streams::{Capture, Feed};
+
+/// How often a killed tree is looked at until it is empty. The kernel tells of a cgroup's change
+/// too, but up to 10 ms late when there was another just before.
+const LOOK_AGAIN_MS: u8 = 2;
+
+/// Signals that ask the wrapper to end: it ends the task first. A machine that is shut down sends
+/// them to everyone.
+const END_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Everything that the wrapper holds of a run, beside the tree.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    signals: SignalFd,
+    control: File,
+    timer: TimerFd,
+    stdin: Feed,
+    stdout: Capture,
+    stderr: Capture,
+    fault: FaultReceiver,
+}
+
+/// How far the run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The task runs and may.
+    Running,
+    /// All of it was asked to end, and has until the timer to do so.
+    Ending,
+    /// All of it was killed.
+    Killed,
+}
+
+impl Supervisor {
+    /// Opens all that is needed before the task is started.
+    pub(crate) fn open(dir: &RunDir, plan: &Plan, input: Vec<u8>) -> Result<(Self, Ends), Fault> {
+        let failed = |error: io::Error| Fault::new("prepare", &error);
+        let (ends, far) = pair().map_err(failed)?;
+        let limit = plan.output_limit();
+        let stdout = Capture::create(far.stdout, &dir.stdout(), limit).map_err(failed)?;
+        let stderr = Capture::create(far.stderr, &dir.stderr(), limit).map_err(failed)?;
+        // For both, so that there is always a writer and the end of the last one is never seen.
+        let control = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(dir.control_path())
+            .map_err(failed)?;
+        let supervisor = Self {
+            signals: signals().map_err(failed)?,
+            control,
+            timer: timer().map_err(failed)?,
+            stdin: Feed::new(far.stdin, input),
+            stdout,
+            stderr,
+            fault: far.fault,
+        };
+        Ok((supervisor, ends))
+    }
+
+    /// Watches over the tree until it is empty, and says how it went.
+    ///
+    /// # Errors
+    /// Only when the kernel fails us; the tree is then left to whoever finds no report.
+    pub(crate) fn supervise(mut self, mut tree: Tree, plan: &Plan) -> io::Result<Report> {
+        let start = now()?;
+        self.set_timer(plan.time_limit())?;
+        let mut phase = Phase::Running;
+        let mut cut_short = None;
+        let mut end = None;
+        let mut fault = None;
+        loop {
+            self.wait(&tree, phase)?;
+            self.stdin.pump();
+            self.stdout.pump();
+            self.stderr.pump();
+            fault = fault.or_else(|| self.fault.receive());
+            let stop = self.asked_to_stop()?;
+            let time_is_up = self.time_is_up()?;
+            end = end.or(tree.reap()?);
+            if tree.is_empty().map_err(|error| failed(&error))? {
+                break;
+            }
+            match phase {
+                // The main process is the task: what it leaves behind ends with it.
+                Phase::Running if end.is_some() => {
+                    tree.kill().map_err(|error| failed(&error))?;
+                    phase = Phase::Killed;
+                }
+                Phase::Running if stop || time_is_up => {
+                    cut_short = Some(if stop {
+                        Outcome::Stopped
+                    } else {
+                        Outcome::TimedOut
+                    });
+                    if let Err(error) = tree.terminate() {
+                        // Whoever could not be asked is killed all the same.
+                        note(&error);
+                    }
+                    self.set_timer(plan.grace())?;
+                    phase = Phase::Ending;
+                }
+                Phase::Ending if time_is_up => {
+                    tree.kill().map_err(|error| failed(&error))?;
+                    phase = Phase::Killed;
+                }
+                Phase::Running | Phase::Ending | Phase::Killed => {}
+            }
+        }
+        let duration = now()?.saturating_sub(start);
+        fault = fault.or_else(|| self.fault.receive());
+        if let Err(error) = tree.remove() {
+            // An empty cgroup that stays is untidy, and no reason to keep the result back.
+            note(&error);
+        }
+        self.stdout.finish();
+        self.stderr.finish();
+        let outcome = outcome(fault, cut_short, end, plan);
+        Ok(self.report(outcome, duration, plan))
+    }
+
+    fn report(&self, outcome: Outcome, duration: Duration, plan: &Plan) -> Report {
+        let error = self.stdout.error().or(self.stderr.error());
+        Report {
+            outcome,
+            stdout_bytes: self.stdout.total(),
+            stderr_bytes: self.stderr.total(),
+            stdout_truncated: self.stdout.truncated(),
+            stderr_truncated: self.stderr.truncated(),
+            output_error: error.map(ToString::to_string),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            containment: Some(plan.containment()),
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self, tree: &Tree, phase: Phase) -> io::Result<()> {
+        let (tree, tree_flags) = tree.waits_on();
+        let mut wait = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+            PollFd::new(tree, tree_flags),
+        ];
+        let mut add = |descriptor: Option<_>, flags| {
+            wait.extend(
+                descriptor.map(|descriptor: BorrowedFd<'_>| PollFd::new(descriptor, flags)),
+            );
+        };
+        add(self.stdin.waits_on(), PollFlags::POLLOUT);
+        add(self.stdout.waits_on(), PollFlags::POLLIN);
+        add(self.stderr.waits_on(), PollFlags::POLLIN);
+        add(self.fault.waits_on(), PollFlags::POLLIN);
+        let timeout = match phase {
+            Phase::Killed => PollTimeout::from(LOOK_AGAIN_MS),
+            Phase::Running | Phase::Ending => PollTimeout::NONE,
+        };
+        match poll(&mut wait, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether somebody wants the task to end: through the FIFO, or by a signal to this process.
+    fn asked_to_stop(&mut self) -> io::Result<bool> {
+        let mut stop = false;
+        while let Some(signal) = self.signals.read_signal()? {
+            stop |= END_SIGNALS
+                .iter()
+                .any(|end| *end as u32 == signal.ssi_signo);
+        }
+        let mut requests = [0; 64];
+        match self.control.read(&mut requests) {
+            Ok(length) => stop |= length > 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(stop)
+    }
+
+    /// Whether the timer has run out since it was set. Says so once.
+    fn time_is_up(&self) -> io::Result<bool> {
+        match self.timer.wait() {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn set_timer(&self, time: Duration) -> io::Result<()> {
+        let expiration = Expiration::OneShot(TimeSpec::from_duration(time));
+        Ok(self.timer.set(expiration, TimerSetTimeFlags::empty())?)
+    }
+}
+
+fn outcome(
+    fault: Option<Fault>,
+    cut_short: Option<Outcome>,
+    end: Option<End>,
+    plan: &Plan,
+) -> Outcome {
+    if let Some(Fault { step, error }) = fault {
+        let object = plan
+            .steps()
+            .iter()
+            .find(|candidate| candidate.name() == step);
+        let error = match object.and_then(sandbox::Step::path) {
+            Some(path) => format!("{}: {error}", path.display()),
+            None => error,
+        };
+        return Outcome::SetupFailed { step, error };
+    }
+    match (cut_short, end) {
+        (Some(outcome), _) => outcome,
+        (None, Some(End::Exited(code))) => Outcome::Exited { code },
+        (None, Some(End::Signaled(signal))) => Outcome::Signaled { signal },
+        // The tree is empty, so its main process has ended, and nobody but us reaps it.
+        (None, None) => Outcome::Signaled {
+            signal: Signal::SIGKILL as i32,
+        },
+    }
+}
+
+/// A descriptor for the end of children and for requests to end, which are blocked from here on in
+/// this process; the task starts with none blocked.
+fn signals() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.extend(END_SIGNALS);
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &mask,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
+/// A timer that goes on while the machine sleeps and does not care when its clock is set.
+fn timer() -> io::Result<TimerFd> {
+    let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+    Ok(TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags)?)
+}
+
+fn now() -> io::Result<Duration> {
+    Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?.into())
+}
+
+fn failed(error: &CgroupError) -> io::Error {
+    io::Error::other(Fault::new("cgroup", error).error)
+}
+
+fn note(error: &CgroupError) {
+    // A line in the wrapper's log; there is nothing better to do about it.
+    writeln!(io::stderr(), "{}", Fault::new("cgroup", error).error).ok();
+}

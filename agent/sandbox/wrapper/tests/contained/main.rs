@@ -1,0 +1,19 @@
+//! What the execution wrapper promises, tried on real processes: in every containment that this
+//! host offers, and once more as an ordinary user.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "test code throughout: what cannot go on fails the test, and a skip says why"
+)]
+
+mod adoption;
+mod bed;
+mod endings;
+mod ordinary_user;
+mod refusals;
+mod streams;
+mod surroundings;
+mod tree;
