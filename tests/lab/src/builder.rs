@@ -1,0 +1,397 @@
+//! [`Builder`]: what a lab is to have, and its start from the CA to the last connected agent.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::api::Api;
+use crate::binaries::{self, bin, workspace};
+use crate::error::file;
+use crate::overlay::{self, Overlay, Roles};
+use crate::ports::{self, Reservation};
+use crate::process::{Kind, Process};
+use crate::site::Site;
+use crate::{Lab, LabError, agent_name, compiler_name, environment};
+
+const PRIMARY: &str = "primary";
+const ORCHESTRATOR: &str = "orchestrator";
+
+/// Whom the lab's token belongs to.
+const LOGIN: &str = "operator";
+
+/// A lab that is kept up over a holiday still lets its operator in.
+const TOKEN_LIFETIME: &str = "30d";
+
+/// What a lab is to have.
+#[derive(Debug, Default)]
+pub struct Builder {
+    dir: Option<PathBuf>,
+    compilers: usize,
+    agents: usize,
+    modulepath: Vec<PathBuf>,
+    controllers: Vec<String>,
+    overlays: Vec<Overlay>,
+    config_dir: Option<PathBuf>,
+    progress: Option<fn(&str)>,
+    interrupted: Option<Arc<AtomicBool>>,
+}
+
+impl Builder {
+    /// Everything lies in this directory and stays there. Without it: in a temporary one.
+    #[must_use]
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// So many compilers, `compiler-1` and so on. Without any, agents connect to the primary.
+    #[must_use]
+    pub fn compilers(mut self, count: usize) -> Self {
+        self.compilers = count;
+        self
+    }
+
+    /// So many agents, `agent-1` and so on.
+    #[must_use]
+    pub fn agents(mut self, count: usize) -> Self {
+        self.agents = count;
+        self
+    }
+
+    /// One more directory of modules for the environment `production`. Without any: the lab's sample
+    /// modules.
+    #[must_use]
+    pub fn modulepath(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.modulepath.push(dir.into());
+        self
+    }
+
+    /// One more certname that may command agents, beside the orchestrator; it gets a certificate.
+    #[must_use]
+    pub fn controller(mut self, certname: &str) -> Self {
+        self.controllers.push(certname.to_owned());
+        self
+    }
+
+    /// HOCON to be laid over the configuration of one process (`agent-1`) or of all of a kind
+    /// (`pcp-broker`, `pxp-agent`, `orchestrator`).
+    #[must_use]
+    pub fn config(mut self, of: &str, text: &str) -> Self {
+        self.overlays.push(Overlay {
+            of: of.to_owned(),
+            text: text.to_owned(),
+        });
+        self
+    }
+
+    /// A directory whose files `NAME.conf` are such HOCON for the process or the kind `NAME`.
+    #[must_use]
+    pub fn config_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.config_dir = Some(dir.into());
+        self
+    }
+
+    /// Told each step in one line.
+    #[must_use]
+    pub fn progress(mut self, tell: fn(&str)) -> Self {
+        self.progress = Some(tell);
+        self
+    }
+
+    /// The start is given up when this becomes true.
+    #[must_use]
+    pub fn interrupted(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.interrupted = Some(flag);
+        self
+    }
+
+    /// Starts everything and returns when all agents are connected. Whatever was started ends when
+    /// this fails.
+    ///
+    /// # Errors
+    /// What failed; for a process with the end of its log.
+    pub fn start(mut self) -> Result<Lab, LabError> {
+        binaries::check()?;
+        if let Some(dir) = &self.config_dir {
+            self.overlays.extend(overlay::read_dir(dir)?);
+        }
+        let begun = Instant::now();
+        let site = Site::prepare(self.dir.as_deref())?;
+        self.tell(&format!("directory      {}", site.dir().display()));
+        let kept = self.start_in(site);
+        if let Ok(lab) = &kept
+            && self.agents > 0
+        {
+            let seconds = begun.elapsed().as_secs_f64();
+            self.tell(&format!(
+                "all connected  {} agents, {seconds:.1} s after the start",
+                lab.agents
+            ));
+        }
+        kept
+    }
+
+    fn start_in(&self, site: Site) -> Result<Lab, LabError> {
+        let mut plan = Plan::make(self, &site)?;
+        self.tell("certificates   a CA shaped like Puppet's: root, intermediate, CRLs");
+        let broker_primary = address(&plan.primary);
+        let broker_compilers: Vec<_> = plan.compilers.iter().map(address).collect();
+
+        let mut started = Vec::new();
+        let outcome = self.start_mesh(&site, &plan, &mut started);
+        let token = match outcome {
+            Ok(token) => token,
+            Err(error) => {
+                // In the order that a lab ends in: agents first.
+                while let Some(process) = started.pop() {
+                    drop(process);
+                }
+                site.keep();
+                return Err(error);
+            }
+        };
+        let mut ports = std::mem::take(&mut plan.compilers);
+        let api =
+            Api::new(plan.orchestrator.port, token, &site.ca().ca()).map_err(LabError::Api)?;
+        ports.extend([plan.primary, plan.orchestrator]);
+        let lab = Lab {
+            site,
+            api,
+            processes: std::sync::Mutex::new(started),
+            broker_primary,
+            broker_compilers,
+            agents: self.agents,
+            _ports: ports,
+        };
+        let connected = lab.wait_connected_unless(self.agents, &|| self.is_interrupted());
+        if let Err(error) = connected {
+            lab.site.keep();
+            return Err(error);
+        }
+        environment::write(&lab)?;
+        Ok(lab)
+    }
+
+    /// Starts the processes, those of one kind together and each kind when the one before is ready.
+    fn start_mesh(
+        &self,
+        site: &Site,
+        plan: &Plan,
+        started: &mut Vec<Process>,
+    ) -> Result<String, LabError> {
+        let primary = address(&plan.primary);
+        let compilers: Vec<_> = plan.compilers.iter().map(address).collect();
+        let controllers: Vec<_> = [ORCHESTRATOR.to_owned()]
+            .into_iter()
+            .chain(self.controllers.iter().cloned())
+            .collect();
+        let brokers: Vec<_> = [PRIMARY.to_owned()]
+            .into_iter()
+            .chain((1..=compilers.len()).map(compiler_name))
+            .collect();
+        let roles = Roles {
+            brokers: &brokers,
+            controllers: &controllers,
+        };
+
+        let ssl = site.ca().ssl_dir(PRIMARY);
+        let text = overlay::broker(plan.primary.port, &[], &roles, &ssl);
+        let process = self.process(site, Kind::Primary, PRIMARY, &text)?;
+        self.launch(vec![process], started)?;
+        self.tell(&format!("{PRIMARY:<14} pcp-broker on udp {primary}"));
+
+        let mut processes = Vec::new();
+        for (index, port) in plan.compilers.iter().enumerate() {
+            let name = compiler_name(index + 1);
+            let ssl = site.ca().ssl_dir(&name);
+            let text = overlay::broker(port.port, std::slice::from_ref(&primary), &roles, &ssl);
+            processes.push(self.process(site, Kind::Compiler, &name, &text)?);
+        }
+        self.launch(processes, started)?;
+        for (index, address) in compilers.iter().enumerate() {
+            let name = compiler_name(index + 1);
+            self.tell(&format!(
+                "{name:<14} pcp-broker on udp {address}, linked to {PRIMARY}"
+            ));
+        }
+
+        let text = overlay::orchestrator(
+            plan.orchestrator.port,
+            &site.var_dir(ORCHESTRATOR)?,
+            std::slice::from_ref(&primary),
+            &plan.modulepath,
+            &site.ca().ssl_dir(ORCHESTRATOR),
+        );
+        let process = self.process(site, Kind::Orchestrator, ORCHESTRATOR, &text)?;
+        let token = create_token(site)?;
+        let url = format!("https://{}", address(&plan.orchestrator));
+        environment::write_client_config(site, &url)?;
+        self.launch(vec![process], started)?;
+        self.tell(&format!("{ORCHESTRATOR:<14} API at {url}"));
+
+        let nearest = if compilers.is_empty() {
+            vec![primary]
+        } else {
+            compilers
+        };
+        let mut processes = Vec::new();
+        for number in 1..=self.agents {
+            let name = agent_name(number);
+            let mut brokers = nearest.clone();
+            brokers.rotate_left((number - 1) % nearest.len());
+            let ssl = site.ca().ssl_dir(&name);
+            let text = overlay::agent(&site.var_dir(&name)?, &brokers, &roles, &ssl);
+            processes.push(self.process(site, Kind::Agent, &name, &text)?);
+        }
+        self.launch(processes, started)?;
+        if self.agents > 0 {
+            let over = match nearest.len() {
+                1 => "1 broker".to_owned(),
+                count => format!("{count} brokers"),
+            };
+            self.tell(&format!(
+                "agents         {} pxp-agents, spread over {over}",
+                self.agents
+            ));
+        }
+        Ok(token)
+    }
+
+    fn process(
+        &self,
+        site: &Site,
+        kind: Kind,
+        name: &str,
+        text: &str,
+    ) -> Result<Process, LabError> {
+        let (config_kind, program) = match kind {
+            Kind::Primary | Kind::Compiler => ("pcp-broker", "pcp-broker"),
+            Kind::Orchestrator => (ORCHESTRATOR, "pxp-orchestrator"),
+            Kind::Agent => ("pxp-agent", "pxp-agent"),
+        };
+        let conf = overlay::write(site, config_kind, name, text, &self.overlays)?;
+        let arguments = vec!["--config".into(), conf.into_os_string()];
+        Process::new(site, name, kind, bin(program), arguments)
+    }
+
+    /// Starts processes together and waits until each is ready.
+    fn launch(&self, processes: Vec<Process>, started: &mut Vec<Process>) -> Result<(), LabError> {
+        let first = started.len();
+        for mut process in processes {
+            process.start()?;
+            started.push(process);
+        }
+        for process in started.iter_mut().skip(first) {
+            process.wait_ready(&|| self.is_interrupted())?;
+        }
+        Ok(())
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
+            .as_ref()
+            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    fn tell(&self, line: &str) {
+        if let Some(tell) = self.progress {
+            tell(line);
+        }
+    }
+}
+
+/// What must be there before the first process starts.
+struct Plan {
+    primary: Reservation,
+    compilers: Vec<Reservation>,
+    orchestrator: Reservation,
+    modulepath: Vec<PathBuf>,
+}
+
+impl Plan {
+    fn make(builder: &Builder, site: &Site) -> Result<Self, LabError> {
+        let modulepath = if builder.modulepath.is_empty() {
+            workspace()
+                .map(|root| root.join("packaging/lab-modules"))
+                .into_iter()
+                .collect()
+        } else {
+            builder.modulepath.clone()
+        };
+        let absolute = |dir: &PathBuf| dir.canonicalize().map_err(file("find", dir));
+        let modulepath = modulepath.iter().map(absolute).collect::<Result<_, _>>()?;
+        for name in [PRIMARY, ORCHESTRATOR]
+            .map(str::to_owned)
+            .into_iter()
+            .chain((1..=builder.compilers).map(compiler_name))
+        {
+            let san = [name.clone(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+            site.issue_once(&name, &san)?;
+        }
+        let agents = (1..=builder.agents).map(agent_name);
+        for name in agents.chain(builder.controllers.iter().cloned()) {
+            site.issue_once(&name, &[])?;
+        }
+        Ok(Self {
+            primary: ports::reserve()?,
+            compilers: (0..builder.compilers)
+                .map(|_| ports::reserve())
+                .collect::<Result<_, _>>()?,
+            orchestrator: ports::reserve()?,
+            modulepath,
+        })
+    }
+}
+
+fn address(port: &Reservation) -> String {
+    format!("127.0.0.1:{}", port.port)
+}
+
+/// Asks the orchestrator for a token, before it runs, and stores it for the command line.
+fn create_token(site: &Site) -> Result<String, LabError> {
+    let output = Command::new(bin("pxp-orchestrator"))
+        .arg("--config")
+        .arg(site.dir().join("conf").join(ORCHESTRATOR))
+        .args(["create-token", LOGIN, "--lifetime", TOKEN_LIFETIME])
+        .output()
+        .map_err(|source| LabError::Spawn {
+            name: "create-token".to_owned(),
+            program: bin("pxp-orchestrator"),
+            source,
+        })?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let token = text
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty());
+    let Some(token) = token.filter(|_| output.status.success()) else {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Err(LabError::Token(format!(
+            "{}: {}",
+            output.status,
+            errors.trim()
+        )));
+    };
+    write_secret(&site.token_file(), token)?;
+    Ok(token.to_owned())
+}
+
+fn write_secret(path: &Path, text: &str) -> Result<(), LabError> {
+    // A file of an earlier lab would keep its mode.
+    if path.exists() {
+        fs::remove_file(path).map_err(file("replace", path))?;
+    }
+    fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{text}"))
+        .map_err(file("write", path))
+}
