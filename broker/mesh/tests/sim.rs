@@ -104,7 +104,7 @@ fn a_seed_replays_the_same_story() {
 /// Builds a fleet and lets it live.
 fn play(seed: u64, log: bool) -> World {
     let mut random = Random::new(seed);
-    let primaries = 1 + random.index(2);
+    let primaries = 1 + random.index(3);
     let compilers = 1 + random.index(4);
     let agents = 2 + random.index(5);
     let controllers = 1 + random.index(2);
@@ -166,7 +166,37 @@ fn play(seed: u64, log: bool) -> World {
             world.fail(format!("brokers {from} and {to} are not linked"));
         }
     }
+    if world.fault.is_none() {
+        let first = world.ledger.len();
+        for _ in 0..world.random.between(10, 30) {
+            stir(&mut world, primaries);
+        }
+        world.check_calm(first);
+    }
     world
+}
+
+/// Clients come, go, move and speak while all links and brokers are sound.
+fn stir(world: &mut World, primaries: usize) {
+    let client = world.random.index(world.clients.len());
+    let other = world.random.index(world.clients.len());
+    let brokers = if world.clients[client].controller {
+        primaries
+    } else {
+        world.brokers.len()
+    };
+    let broker = world.random.index(brokers);
+    match world.random.between(0, 9) {
+        0..=2 => world.go(client, broker),
+        3 => world.leave(client, false),
+        4 => world.leave(client, true),
+        _ => {
+            let target = world.clients[other].uri.clone();
+            world.say(client, target, None, Verdict::Allowed);
+        }
+    }
+    let span = world.random.between(0, 400);
+    world.run(span);
 }
 
 /// Does one thing to the world, and lets some time pass.

@@ -93,6 +93,8 @@ pub(crate) struct Dial {
 
 /// One message that a client sent, and what became of it.
 pub(crate) struct Sent {
+    /// The session that it was sent in.
+    pub connection: usize,
     pub from: usize,
     pub message: Message,
     /// The broker must stop it: a forged sender, or a rule.
@@ -102,6 +104,8 @@ pub(crate) struct Sent {
     /// How many brokers had passed it on when it was delivered.
     pub hops: u8,
     pub errors: Vec<ErrorKind>,
+    /// It, or its error, was on its way from or to a client that left: nobody can help that.
+    pub missed_its_client: bool,
 }
 
 enum Event {
@@ -214,6 +218,7 @@ impl World {
             _ => connection.open[side],
         };
         if connection.cut || !fits {
+            self.lose(index, &item);
             return;
         }
         let (end, peer, started) = (
@@ -290,10 +295,11 @@ impl World {
     /// Puts something on its way to one side of a connection.
     fn send(&mut self, index: usize, side: usize, item: Item) {
         let delay = self.random.between(1, 150);
-        let connection = &mut self.connections[index];
-        if connection.cut {
+        if self.connections[index].cut {
+            self.lose(index, &item);
             return;
         }
+        let connection = &mut self.connections[index];
         let mut at = self.now + delay;
         let large = matches!(&item, Item::Message(message) if message.body.len() > LARGE);
         if !large {
@@ -308,6 +314,17 @@ impl World {
                 item,
             },
         );
+    }
+
+    /// Something gets lost: when it was between a broker and a client, nobody can help that.
+    fn lose(&mut self, index: usize, item: &Item) {
+        if let (Item::Message(message), End::Client(_)) = (item, self.connections[index].ends[0]) {
+            for id in [Some(message.envelope.id), message.envelope.in_reply_to] {
+                if let Some(sent) = id.and_then(number).and_then(|n| self.ledger.get_mut(n)) {
+                    sent.missed_its_client = true;
+                }
+            }
+        }
     }
 
     /// One end of a connection ends, by goodbye or by silence.
@@ -640,6 +657,7 @@ impl World {
         };
         self.note(|| format!("client {from} says {message:?}"));
         self.ledger.push(Sent {
+            connection: index,
             from,
             message: message.clone(),
             forbidden,
@@ -647,6 +665,7 @@ impl World {
             delivered: 0,
             hops: 0,
             errors: Vec::new(),
+            missed_its_client: false,
         });
         self.send(index, 1, Item::Message(message));
     }
