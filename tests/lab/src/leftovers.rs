@@ -3,8 +3,9 @@
 //!
 //! An agent leaves tasks running on purpose, so that it can be restarted under them; a lab that ends
 //! has nobody to come back for them. Each process of ours has an argument that lies in the lab's
-//! directory, and everything below an `execution-wrapper` dies with it.
+//! directory, and an `execution-wrapper` that is asked to end ends its task first.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,28 +24,48 @@ const PROGRAMS: [&str; 4] = [
     "pxp-orchestrator",
 ];
 
+/// How long they have when asked to end: a task gets a grace of some seconds before it is killed.
+const GRACE: Duration = Duration::from_secs(15);
+
 /// A killed process is gone in milliseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Ends whatever runs with files of this lab, and waits until it is gone.
 pub(crate) fn end(dir: &Path) {
+    let mut asked = BTreeSet::new();
+    let ended = wait_until("what the lab left has ended", GRACE, || {
+        let left = left(dir);
+        for pid in &left {
+            if asked.insert(*pid) {
+                // One that has ended meanwhile is no concern.
+                kill(*pid, Signal::SIGTERM).unwrap_or_default();
+            }
+        }
+        empty(&left)
+    });
+    if ended.is_ok() {
+        return;
+    }
     let killed = wait_until("what the lab left has ended", DEADLINE, || {
         let left = left(dir);
         for pid in &left {
-            // One that has ended meanwhile is no concern.
             kill(*pid, Signal::SIGKILL).unwrap_or_default();
         }
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{left:?} run"))
-        }
+        empty(&left)
     });
     if let Err(error) = killed {
         #[expect(clippy::print_stderr, reason = "nobody else is left to say it")]
         {
             eprintln!("{error}");
         }
+    }
+}
+
+fn empty(left: &[Pid]) -> Result<(), String> {
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("still there: {left:?}"))
     }
 }
 
