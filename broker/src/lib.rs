@@ -1,1 +1,202 @@
-//! The PCP broker, in the roles primary and compiler.
+//! The PCP broker, in the roles primary and compiler: it lets clients in by their certificates,
+//! routes messages that it cannot read, and tells other brokers who is connected.
+//!
+//! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (connections),
+//! `session` (one connection), `outbox` (what waits for it), `driver` (the only owner of the mesh),
+//! `uplink` (a compiler's link to its primaries), `content` (files on their way).
+
+pub mod authorize;
+mod budget;
+pub mod config;
+mod content;
+mod driver;
+mod listener;
+mod outbox;
+mod session;
+mod uplink;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use identity::{Identity, IdentityError};
+use pcp::ClientType;
+use pcp_client::ClientConfig;
+use pcp_client::transport::{Buffers, CLOSED, SOCKET_BUFFER};
+use pcp_mesh::{Node, NodeConfig};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use authorize::Rules;
+use budget::Budget;
+use config::Config;
+use content::Relay;
+use driver::{Driver, INPUT_QUEUE, Input};
+use listener::Bound;
+pub use listener::ListenError;
+use session::{Context, SessionIds};
+
+/// How long sessions have at a stop to take their goodbye. Longer than a goodbye takes, shorter than
+/// a service manager's patience.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long the rest has after that.
+const LAST: Duration = Duration::from_secs(2);
+
+/// A broker that holds its certificates and its socket, and does not answer yet.
+#[derive(Debug)]
+pub struct Broker {
+    config: Config,
+    identity: Arc<Identity>,
+    bound: Bound,
+}
+
+/// Why a broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The certificates are no good. An operator must change files or configuration.
+    #[error("the certificates cannot be used")]
+    Identity(#[source] IdentityError),
+    /// The socket or its encryption cannot be set up.
+    #[error("the broker cannot listen")]
+    Listen(#[source] ListenError),
+}
+
+impl Broker {
+    /// Loads the certificates and binds the socket.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(config: Config) -> Result<Self, BuildError> {
+        let identity = Identity::load(&config.files).map_err(BuildError::Identity)?;
+        let bound = Bound::new(config.listen, &identity, &config.files.key);
+        Ok(Self {
+            bound: bound.map_err(BuildError::Listen)?,
+            identity: Arc::new(identity),
+            config,
+        })
+    }
+
+    /// The address that is bound: with port 0 in the configuration, which port it became.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.bound.address
+    }
+
+    /// Serves until `stop` resolves, or until a part fails without which there is no broker; then
+    /// says goodbye to everybody. Must run in a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`ListenError`] when the socket cannot be served.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ListenError> {
+        let Self {
+            config,
+            identity,
+            bound,
+        } = self;
+        tracing::info!(
+            version = daemon::VERSION,
+            role = config::role_name(config.role),
+            certname = %identity.certname(),
+            listen = %bound.address,
+            "pcp-broker starts"
+        );
+        warn_of_small_buffers(bound.buffers);
+        let core = daemon::Tasks::new();
+        let sessions = daemon::Tasks::new();
+        let uplinks = daemon::Tasks::new();
+        let endpoint = bound.listen()?;
+
+        let rules = Arc::new(Rules::new(&config.controllers, &config.brokers));
+        let ids = Arc::new(SessionIds::default());
+        let (inputs, queue) = mpsc::channel(INPUT_QUEUE);
+        let node = Node::new(node_config(&config, &identity), start_time());
+        let driver = Driver::new(node, Arc::clone(&rules));
+        core.spawn_core("driver", driver.run(queue, core.shutdown_token()));
+
+        let mut handles = Vec::new();
+        for primary in &config.primaries {
+            let software = daemon::software("pcp-broker");
+            let mut client = ClientConfig::new(
+                vec![primary.clone()],
+                Arc::clone(&identity),
+                ClientType::server(),
+                software,
+            );
+            client.max_message = config.max_message;
+            let (handle, events) = pcp_client::start(client, &uplinks);
+            handles.push(handle.clone());
+            let link = uplink::run(handle, events, inputs.clone(), Arc::clone(&ids));
+            core.spawn("uplink", link);
+        }
+
+        let context = Arc::new(Context {
+            certname: identity.certname().clone(),
+            software: daemon::software("pcp-broker"),
+            rules,
+            max_message: config.max_message,
+            inputs: inputs.clone(),
+            ids,
+            budget: Budget::new(config.max_message),
+            relay: Arc::new(Relay::new(handles)),
+            tasks: sessions.clone(),
+        });
+        let accept = listener::accept(
+            endpoint.clone(),
+            context,
+            sessions.clone(),
+            core.shutdown_token(),
+        );
+        core.spawn_core("listener", accept);
+        daemon::ready();
+
+        let failed = core.shutdown_token();
+        tokio::select! {
+            () = stop => tracing::info!("stopping"),
+            () = failed.cancelled() => tracing::error!("stopping because a part has failed"),
+        }
+        daemon::stopping();
+        endpoint.set_server_config(None);
+        // Without a driver there is nobody to say goodbye.
+        drop(inputs.send(Input::Drain).await);
+        if !sessions.shutdown(DRAIN).await {
+            tracing::warn!("some sessions did not end in time");
+        }
+        uplinks.shutdown(LAST).await;
+        core.shutdown(LAST).await;
+        endpoint.close(CLOSED, b"the broker is being stopped");
+        // Peers that do not answer any more must not hold us up.
+        drop(timeout(LAST, endpoint.wait_idle()).await);
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
+    let mut node = NodeConfig::new(identity.certname().clone(), config.role);
+    if config.max_connections > 0 {
+        node.max_clients = config.max_connections;
+    }
+    node.grace_period = u64::try_from(config.grace_period.as_millis()).unwrap_or(u64::MAX);
+    node
+}
+
+/// Milliseconds since 1970: keeps what this broker says apart from what it said in its former life.
+fn start_time() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+fn warn_of_small_buffers(buffers: Buffers) {
+    if buffers.receive < SOCKET_BUFFER || buffers.send < SOCKET_BUFFER {
+        tracing::warn!(
+            wanted = SOCKET_BUFFER,
+            receive = buffers.receive,
+            send = buffers.send,
+            "small UDP buffers: packets of large bursts will be lost and sent again; \
+             raise net.core.rmem_max and net.core.wmem_max"
+        );
+    }
+}

@@ -1,9 +1,10 @@
 //! Frames on QUIC streams: reading them one by one, and sending a large message on a stream of its
 //! own.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use pcp::frame::{self, FrameError, HEADER, max_message_payload};
-use pcp::{Frame, FrameReader, Message, PeerMisbehaved};
+use pcp::message::MAX_ENVELOPE;
+use pcp::{Envelope, Frame, FrameReader, Message, PeerMisbehaved};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, VarInt, WriteError};
 
 /// The most bytes taken from a stream at once. As large as the largest frame of a session, so that a
@@ -105,6 +106,25 @@ impl FrameStream {
                 return Err(StreamError::Frame(FrameError::Incomplete));
             }
         }
+    }
+
+    /// The envelope at the head of a message that is too large to be read, so that its sender can be
+    /// told. Nothing can be read behind it.
+    ///
+    /// # Errors
+    /// [`StreamError`], also when it is no message.
+    pub async fn envelope(mut self) -> Result<Envelope, StreamError> {
+        while self.frames.buffer().len() < HEADER + MAX_ENVELOPE {
+            if !self.fill().await? {
+                break;
+            }
+        }
+        let mut head = self.frames.into_rest().freeze();
+        head.advance(HEADER.min(head.len()));
+        let message = Message::decode(head)
+            .map_err(|error| StreamError::Frame(FrameError::Message(error)))?;
+        self.stream.stop(MESSAGE_REFUSED).unwrap_or_default();
+        Ok(message.envelope)
     }
 
     /// Tells the peer that nothing more is read here.

@@ -1,0 +1,103 @@
+//! How much memory large messages may take in the whole broker. A message holds its share from the
+//! moment its size is announced until the last queue has let go of its body; whoever comes when
+//! nothing is left waits, and QUIC's flow control holds the peer back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pcp::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many messages of the largest size fit at once: one on its way in, one on its way out, and as
+/// much again, so that one peer does not stop all others.
+const LARGEST_MESSAGES: usize = 4;
+
+/// What one permit stands for, in bytes.
+const UNIT: usize = 1024;
+
+/// The memory that is left.
+#[derive(Debug)]
+pub(crate) struct Budget(Arc<Semaphore>);
+
+/// A share of the memory.
+#[derive(Debug)]
+pub(crate) struct Share {
+    _permits: OwnedSemaphorePermit,
+}
+
+/// A body that gives its share back when it is dropped.
+struct Held {
+    body: Bytes,
+    _share: Share,
+}
+
+impl Budget {
+    /// A budget for messages of at most `max_message` bytes.
+    pub(crate) fn new(max_message: usize) -> Self {
+        let largest = pcp::frame::max_message_payload(max_message).div_ceil(UNIT);
+        let permits = largest.saturating_mul(LARGEST_MESSAGES);
+        Self(Arc::new(Semaphore::new(
+            permits.min(Semaphore::MAX_PERMITS),
+        )))
+    }
+
+    /// A share of so many bytes, as soon as it is free. Nothing for more than ever fits.
+    pub(crate) async fn share(&self, bytes: usize) -> Option<Share> {
+        let permits = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        let share = Arc::clone(&self.0).acquire_many_owned(permits).await;
+        share.ok().map(|_permits| Share { _permits })
+    }
+}
+
+impl Share {
+    /// Ties the share to the message's body and all its copies.
+    pub(crate) fn hold(self, mut message: Message) -> Message {
+        message.body = Bytes::from_owner(Held {
+            body: message.body,
+            _share: self,
+        });
+        message
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pcp::{Envelope, Flags, MessageId, MessageType, Target};
+
+    use super::*;
+
+    fn message() -> Message {
+        Message {
+            envelope: Envelope {
+                id: MessageId(uuid::Uuid::nil()),
+                message_type: MessageType::of("rpc_blocking_response"),
+                sender: "pcp://a/agent".parse().expect("a URI"),
+                target: Target::Broker,
+                in_reply_to: None,
+                hops: 0,
+                flags: Flags::default(),
+            },
+            body: Bytes::from_static(b"body"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_gives_its_share_back_with_its_last_copy() {
+        let budget = Budget::new(1024 * 1024);
+        let free = budget.0.available_permits();
+        let share = budget.share(512 * 1024).await.expect("room");
+        let held = share.hold(message());
+        assert_eq!(&*held.body, b"body");
+        let copy = held.body.clone();
+        drop(held);
+        assert_eq!(budget.0.available_permits(), free - 512);
+        drop(copy);
+        assert_eq!(budget.0.available_permits(), free);
+    }
+}

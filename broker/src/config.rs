@@ -1,0 +1,223 @@
+//! What the broker is told: [`Config`] is what is meant, `file` what may be written, `defaults` the
+//! numbers behind what is left out.
+
+mod defaults;
+mod file;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daemon::config::{Fault, Lasting, Size, Source};
+use daemon::logs::LogConfig;
+use identity::{Files, Revocation};
+use pcp::Certname;
+use pcp_client::BrokerAddress;
+use pcp_mesh::Role;
+
+use file::{BrokerFile, File};
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Primary or compiler.
+    pub role: Role,
+    /// The UDP address to listen on; port 0 takes any.
+    pub listen: SocketAddr,
+    /// The primaries that a compiler dials; none on a primary.
+    pub primaries: Vec<BrokerAddress>,
+    /// Our certificate, key, CA and CRLs.
+    pub files: Files,
+    /// The certnames that may connect as orchestrator or controller.
+    pub controllers: Vec<Certname>,
+    /// The certnames that may connect as brokers.
+    pub brokers: Vec<Certname>,
+    /// The largest message body in bytes.
+    pub max_message: usize,
+    /// The most clients at a time; 0 stands for the limit that the mesh has anyway.
+    pub max_connections: usize,
+    /// How long messages wait at a compiler that has lost all its primaries.
+    pub grace_period: Duration,
+    /// Where logs go.
+    pub log: LogConfig,
+}
+
+const SECTION: &str = "pcp-broker";
+
+impl Config {
+    /// Reads a file, or all `*.conf` of a directory.
+    ///
+    /// # Errors
+    /// Every fault that was found, each with file, line and key.
+    pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        let source = Source::read(path)?;
+        let mut faults = Vec::new();
+        let file: File = source.decode(None, &mut faults);
+        let config = Self::resolve(file, &source, &mut faults);
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(faults),
+        }
+    }
+
+    /// What is meant by a file. Without a value for every key that needs one there is nothing, and
+    /// the reason is among the faults.
+    fn resolve(file: File, source: &Source, faults: &mut Vec<Fault>) -> Option<Self> {
+        let mut check = Check { source, faults };
+        let broker = file.pcp_broker;
+        let role = broker.role;
+        if role.is_none() {
+            check.missing("role", "primary or compiler");
+        }
+        let primaries = check.list("primaries", broker.primaries.as_deref());
+        match role {
+            Some(file::Role::Primary) if !primaries.is_empty() => {
+                check.wrong("primaries", "only a compiler dials primaries");
+            }
+            Some(file::Role::Compiler) if primaries.is_empty() => {
+                check.missing("primaries", "a compiler needs at least one HOST:PORT");
+            }
+            _ => {}
+        }
+        let controllers = check.list("controllers", broker.controllers.as_deref());
+        let brokers = check.list("brokers", broker.brokers.as_deref());
+        let max_message = broker
+            .max_message_size
+            .map_or(defaults::MAX_MESSAGE, |s| s.0);
+        if !(defaults::LEAST_MAX_MESSAGE..=defaults::MOST_MAX_MESSAGE).contains(&max_message) {
+            check.wrong("max-message-size", "must be from 64KiB to 1GiB");
+        }
+        let files = check.files(&broker);
+        Some(Self {
+            role: match role? {
+                file::Role::Primary => Role::Primary,
+                file::Role::Compiler => Role::Compiler,
+            },
+            listen: broker.listen.unwrap_or(defaults::LISTEN),
+            primaries,
+            files: files?,
+            controllers,
+            brokers,
+            max_message: usize::try_from(max_message).ok()?,
+            max_connections: broker.max_connections.unwrap_or(0),
+            grace_period: broker
+                .controller_disconnection_graceperiod
+                .map_or(defaults::GRACE_PERIOD, |period| period.0),
+            log: file.log.into(),
+        })
+    }
+}
+
+/// Collects faults.
+struct Check<'a> {
+    source: &'a Source,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, key: &str, problem: impl fmt::Display) {
+        let key = format!("{SECTION}.{key}");
+        self.faults.push(self.source.fault(&key, problem));
+    }
+
+    fn missing(&mut self, key: &str, what: &str) {
+        self.wrong(key, format_args!("is missing: {what}"));
+    }
+
+    /// Parses each item of a list, and names each that is wrong.
+    fn list<T>(&mut self, key: &str, items: Option<&[String]>) -> Vec<T>
+    where
+        T: std::str::FromStr<Err: fmt::Display>,
+    {
+        let mut list = Vec::new();
+        for item in items.unwrap_or_default() {
+            match item.parse() {
+                Ok(value) => list.push(value),
+                Err(error) => self.wrong(key, format_args!("{item:?}: {error}")),
+            }
+        }
+        list
+    }
+
+    fn files(&mut self, broker: &BrokerFile) -> Option<Files> {
+        let mut revocation = Revocation::default();
+        if let Some(text) = &broker.certificate_revocation {
+            match text.parse() {
+                Ok(value) => revocation = value,
+                Err(error) => self.wrong("certificate-revocation", error),
+            }
+        }
+        let cert = self.path("ssl-cert", broker.ssl_cert.as_ref());
+        let key = self.path("ssl-key", broker.ssl_key.as_ref());
+        let ca = self.path("ssl-ca-cert", broker.ssl_ca_cert.as_ref());
+        let crl = match (&broker.ssl_crl_path, revocation) {
+            (crl, Revocation::None) => Some(crl.clone()),
+            (crl, Revocation::Chain | Revocation::Leaf) => {
+                self.path("ssl-crl-path", crl.as_ref()).map(Some)
+            }
+        };
+        Some(Files {
+            cert: cert?,
+            key: key?,
+            ca: ca?,
+            crl: crl?,
+            revocation,
+        })
+    }
+
+    fn path(&mut self, key: &str, path: Option<&PathBuf>) -> Option<PathBuf> {
+        if path.is_none() {
+            self.missing(key, "the path of a PEM file");
+        }
+        path.cloned()
+    }
+}
+
+/// The effective configuration, as a file that means the same.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |names: &[Certname]| format!("{:?}", texts(names));
+        writeln!(f, "{SECTION} {{")?;
+        writeln!(f, "  role: {}", role_name(self.role))?;
+        writeln!(f, "  listen: \"{}\"", self.listen)?;
+        writeln!(f, "  primaries: {:?}", texts(&self.primaries))?;
+        writeln!(f, "  ssl-cert: {:?}", self.files.cert)?;
+        writeln!(f, "  ssl-key: {:?}", self.files.key)?;
+        writeln!(f, "  ssl-ca-cert: {:?}", self.files.ca)?;
+        if let Some(crl) = &self.files.crl {
+            writeln!(f, "  ssl-crl-path: {crl:?}")?;
+        }
+        writeln!(f, "  certificate-revocation: {}", self.files.revocation)?;
+        writeln!(f, "  controllers: {}", names(&self.controllers))?;
+        writeln!(f, "  brokers: {}", names(&self.brokers))?;
+        let size = u64::try_from(self.max_message).unwrap_or(u64::MAX);
+        writeln!(f, "  max-message-size: \"{}\"", Size(size))?;
+        writeln!(f, "  max-connections: {}", self.max_connections)?;
+        let period = Lasting(self.grace_period);
+        writeln!(f, "  controller-disconnection-graceperiod: \"{period}\"")?;
+        writeln!(f, "}}")?;
+        writeln!(f, "log {{")?;
+        writeln!(f, "  level: {}", self.log.level)?;
+        writeln!(f, "  format: {}", self.log.format)?;
+        if let daemon::logs::Target::File(path) = &self.log.target {
+            writeln!(f, "  file: {path:?}")?;
+        }
+        write!(f, "}}")
+    }
+}
+
+/// The word for a role.
+pub(crate) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Primary => "primary",
+        Role::Compiler => "compiler",
+    }
+}
+
+fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! What holds for a key that is not written, each with its reason.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// All addresses of this host, at the port that brokers have always had.
+pub(super) const LISTEN: SocketAddr = SocketAddr::new(
+    std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    pcp::DEFAULT_PORT,
+);
+
+/// The original broker's limit, and the original agent's.
+pub(super) const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
+
+/// Below this not even a request with many parameters would pass.
+pub(super) const LEAST_MAX_MESSAGE: u64 = 64 * 1024;
+
+/// Four messages of the largest size may be in memory at a time: more than this is no message.
+pub(super) const MOST_MAX_MESSAGE: u64 = 1024 * 1024 * 1024;
+
+/// The original broker's.
+pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(90);

@@ -1,0 +1,44 @@
+//! What may be written in the broker's configuration file. Every key may be left out as far as
+//! reading goes; what is missing is found when the meaning is made.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use daemon::config::{Lasting, Size};
+use daemon::logs::LogFile;
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct File {
+    pub(super) pcp_broker: BrokerFile,
+    pub(super) log: LogFile,
+}
+
+/// The section `pcp-broker`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct BrokerFile {
+    pub(super) role: Option<Role>,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) primaries: Option<Vec<String>>,
+    pub(super) ssl_cert: Option<PathBuf>,
+    pub(super) ssl_key: Option<PathBuf>,
+    pub(super) ssl_ca_cert: Option<PathBuf>,
+    pub(super) ssl_crl_path: Option<PathBuf>,
+    pub(super) certificate_revocation: Option<String>,
+    pub(super) controllers: Option<Vec<String>>,
+    pub(super) brokers: Option<Vec<String>>,
+    pub(super) max_message_size: Option<Size>,
+    pub(super) max_connections: Option<usize>,
+    pub(super) controller_disconnection_graceperiod: Option<Lasting>,
+}
+
+/// The words for the roles.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Role {
+    Primary,
+    Compiler,
+}

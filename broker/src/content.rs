@@ -1,0 +1,153 @@
+//! The content relay: files of tasks travel by digest, from whoever has them to the agent that asks.
+//!
+//! A client asks its broker; a broker asks the controllers connected to it that offer content, and
+//! then, on a compiler, its primaries. The bytes are piped through: what a slow agent does not take
+//! is not read from the source. Nothing is kept yet; a bounded cache by digest has its place in
+//! [`Relay::find`], before anybody is asked.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pcp::{ContentError, ContentErrorCode, Digest};
+use pcp_client::ClientHandle;
+use pcp_client::content::{self, AnswerError, Content, ContentQuery, FetchError};
+use pcp_mesh::SessionId;
+use quinn::Connection;
+use tokio::sync::Semaphore;
+
+/// The most files on their way through this broker at a time. Each takes at most two windows of a
+/// stream (1 MiB each) and a buffer of 64 KiB; an agent that is told `busy` asks again.
+const MAX_RELAYS: usize = 256;
+
+/// Who has content, and how many files are on their way.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    places: Semaphore,
+    sources: Mutex<Vec<Source>>,
+    uplinks: Vec<ClientHandle>,
+}
+
+#[derive(Debug, Clone)]
+struct Source {
+    session: SessionId,
+    connection: Connection,
+}
+
+/// What became of asking one peer after the other.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Somebody who might have it could not be asked, or could not answer just now.
+    unavailable: bool,
+}
+
+impl Relay {
+    /// A relay that asks these primaries; a primary has none.
+    pub(crate) fn new(uplinks: Vec<ClientHandle>) -> Self {
+        Self {
+            places: Semaphore::new(MAX_RELAYS),
+            sources: Mutex::default(),
+            uplinks,
+        }
+    }
+
+    /// A controller that offers content has come.
+    pub(crate) fn add(&self, session: SessionId, connection: Connection) {
+        let source = Source {
+            session,
+            connection,
+        };
+        // The newest first: of two sessions of one controller it is the living one.
+        self.sources().insert(0, source);
+    }
+
+    /// A session has ended.
+    pub(crate) fn remove(&self, session: SessionId) {
+        self.sources().retain(|source| source.session != session);
+    }
+
+    /// Answers a question, to the last byte.
+    ///
+    /// # Errors
+    /// [`AnswerError`] when the file did not get through, or not even the refusal.
+    pub(crate) async fn answer(&self, query: ContentQuery) -> Result<(), AnswerError> {
+        let Ok(_place) = self.places.try_acquire() else {
+            let busy = error(ContentErrorCode::Busy, "too many files are on their way");
+            return query.refuse(busy).await;
+        };
+        match self.find(query.digest).await {
+            Ok(content) => query.found(content.size, content.reader).await,
+            Err(error) => query.refuse(error).await,
+        }
+    }
+
+    /// Asks everybody who may have it, one after the other.
+    async fn find(&self, digest: Digest) -> Result<Content, ContentError> {
+        let mut asked = Asked::default();
+        let sources = self.sources().clone();
+        for source in &sources {
+            if let Some(content) = asked.note(content::fetch(&source.connection, digest).await) {
+                return Ok(content);
+            }
+        }
+        for uplink in &self.uplinks {
+            if let Some(content) = asked.note(uplink.fetch(digest).await) {
+                return Ok(content);
+            }
+        }
+        // Without any source the orchestrator is on its way, or on another broker that is.
+        let nobody = sources.is_empty() && self.uplinks.is_empty();
+        Err(if asked.unavailable || nobody {
+            error(
+                ContentErrorCode::Unavailable,
+                "nobody who may have the content can be asked just now",
+            )
+        } else {
+            error(
+                ContentErrorCode::NotFound,
+                "nobody has content of this digest",
+            )
+        })
+    }
+
+    /// Never held over an await; a list of sources is valid at every step.
+    fn sources(&self) -> std::sync::MutexGuard<'_, Vec<Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    fn note(&mut self, answer: Result<Content, FetchError>) -> Option<Content> {
+        match answer {
+            Ok(content) => return Some(content),
+            Err(FetchError::Refused(error)) if error.code == ContentErrorCode::NotFound => {}
+            Err(error) => {
+                let error = daemon::error_chain(&error);
+                tracing::debug!(%error, "content source did not answer");
+                self.unavailable = true;
+            }
+        }
+        None
+    }
+}
+
+/// Answers a question that a session's peer has asked; logs what went wrong.
+pub(crate) async fn serve(relay: Arc<Relay>, send: quinn::SendStream, receive: quinn::RecvStream) {
+    let answered = match content::question(send, receive).await {
+        Ok(query) => {
+            let digest = query.digest;
+            tracing::debug!(%digest, "content requested");
+            relay.answer(query).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = answered {
+        let error = daemon::error_chain(&error);
+        tracing::info!(%error, "content request not answered");
+    }
+}
+
+fn error(code: ContentErrorCode, message: &str) -> ContentError {
+    ContentError {
+        code,
+        message: message.to_owned(),
+    }
+}

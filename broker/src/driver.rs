@@ -1,0 +1,326 @@
+//! The only task that owns the mesh's node. It takes what happens on all connections from one bounded
+//! queue, tells the node, and hands out what the node wants done. It never waits for a peer: a queue
+//! that is full refuses, and the node tells the sender.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pcp::{Certname, ErrorKind, Frame, Goodbye, GoodbyeCode, LinkFrame, Message, Uri};
+use pcp_client::handle::LinkSendError;
+use pcp_client::{ClientHandle, SendError, TrySendError};
+use pcp_mesh::{LinkKind, Node, Output, SessionId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::authorize::{Origin, Rules};
+use crate::outbox::{NotTaken, Outbox};
+
+/// How much of what happened may wait for the driver. Inline messages have at most 16 KiB, so this is
+/// at most 64 MiB; when it is full, sessions wait and their peers are held back.
+pub(crate) const INPUT_QUEUE: usize = 4096;
+
+/// How many inputs are taken at once.
+const BATCH: usize = 256;
+
+/// What happens on a connection.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A client was welcomed.
+    Client {
+        session: SessionId,
+        uri: Uri,
+        started: u64,
+        outbox: Arc<Outbox>,
+    },
+    /// A link to another broker is open.
+    Link {
+        session: SessionId,
+        broker: Certname,
+        kind: LinkKind,
+        exit: Exit,
+    },
+    /// A message came in.
+    Message {
+        session: SessionId,
+        message: Message,
+    },
+    /// A link frame came in.
+    LinkFrame {
+        session: SessionId,
+        frame: LinkFrame,
+    },
+    /// A session has ended.
+    Closed { session: SessionId },
+    /// The broker is being stopped: say goodbye to everybody, now and to whoever still comes.
+    Drain,
+}
+
+/// The way out to a peer.
+#[derive(Debug)]
+pub(crate) enum Exit {
+    /// A session that the peer has opened.
+    Session(Arc<Outbox>),
+    /// A primary that we have dialled.
+    Uplink(ClientHandle),
+}
+
+/// The driver's state.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    node: Node,
+    rules: Arc<Rules>,
+    connected: HashMap<SessionId, Connected>,
+    born: Instant,
+    draining: bool,
+}
+
+#[derive(Debug)]
+struct Connected {
+    exit: Exit,
+    origin: Origin,
+}
+
+impl Driver {
+    pub(crate) fn new(node: Node, rules: Arc<Rules>) -> Self {
+        Self {
+            node,
+            rules,
+            connected: HashMap::new(),
+            born: Instant::now(),
+            draining: false,
+        }
+    }
+
+    /// Runs until the shutdown.
+    pub(crate) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        shutdown: CancellationToken,
+    ) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let tick = self.next_tick();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = sleep_until(tick) => self.node.tick(self.now()),
+                taken = inputs.recv_many(&mut batch, BATCH) => if taken == 0 { return },
+            }
+            self.carry_out();
+            for input in batch.drain(..) {
+                self.handle(input);
+                self.carry_out();
+            }
+        }
+    }
+
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When the node wants to be woken; with nothing due, in an hour.
+    fn next_tick(&self) -> Instant {
+        const IDLE: u64 = 3_600_000;
+        let due = self.node.next_tick();
+        let due = due.unwrap_or_else(|| self.now().saturating_add(IDLE));
+        self.born + Duration::from_millis(due)
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.now();
+        match input {
+            Input::Client {
+                session,
+                uri,
+                started,
+                outbox,
+            } => {
+                if self.draining {
+                    outbox.close(going_away());
+                    return;
+                }
+                let exit = Exit::Session(outbox);
+                let origin = Origin::Client;
+                self.connected.insert(session, Connected { exit, origin });
+                self.node.client_connected(now, session, uri, started);
+            }
+            Input::Link {
+                session,
+                broker,
+                kind,
+                exit,
+            } => {
+                let origin = match kind {
+                    LinkKind::Up => Origin::Above,
+                    LinkKind::Down | LinkKind::Peer => Origin::Below,
+                };
+                if self.draining {
+                    exit.close(going_away());
+                    return;
+                }
+                self.connected.insert(session, Connected { exit, origin });
+                self.node.link_connected(now, session, broker, kind);
+            }
+            Input::Message { session, message } => self.message(now, session, message),
+            Input::LinkFrame { session, frame } => {
+                if let Err(error) = self.node.link_frame(now, session, frame) {
+                    let reason = daemon::error_chain(&error);
+                    tracing::warn!(session = session.0, error = %reason, "link misbehaves");
+                    self.close(session, GoodbyeCode::ProtocolError, reason);
+                    self.node.link_disconnected(now, session);
+                }
+            }
+            Input::Closed { session } => match self.connected.remove(&session) {
+                Some(gone) if gone.origin == Origin::Client => {
+                    self.node.client_disconnected(now, session);
+                }
+                Some(_) => self.node.link_disconnected(now, session),
+                None => {}
+            },
+            Input::Drain => {
+                self.draining = true;
+                for connected in self.connected.values() {
+                    if let Exit::Session(outbox) = &connected.exit {
+                        outbox.close(going_away());
+                    }
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, now: u64, session: SessionId, message: Message) {
+        let Some(connected) = self.connected.get(&session) else {
+            // Its session was closed while the message was on its way.
+            return;
+        };
+        let verdict = self.rules.message(connected.origin, &message.envelope);
+        tracing::debug!(
+            message_id = %message.envelope.id,
+            message_type = %message.envelope.message_type,
+            sender = %message.envelope.sender,
+            target = %message.envelope.target,
+            session = session.0,
+            ?verdict,
+            "message"
+        );
+        self.node.message(now, session, message, verdict);
+    }
+
+    /// Does all that the node wants done.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.node.poll() {
+            match output {
+                Output::Send { session, message } => self.send(session, message),
+                Output::SendLink { session, frame } => self.send_link(session, frame),
+                Output::Close {
+                    session,
+                    code,
+                    reason,
+                } => self.close(session, code, reason),
+            }
+        }
+    }
+
+    fn send(&mut self, session: SessionId, message: Message) {
+        let sent = match self.connected.get(&session) {
+            Some(connected) => connected.exit.send(message),
+            None => Err((ErrorKind::NotConnected, Box::new(message))),
+        };
+        if let Err((why, message)) = sent {
+            tracing::debug!(
+                message_id = %message.envelope.id,
+                target = %message.envelope.target,
+                session = session.0,
+                why = why.text(),
+                "message not handed over"
+            );
+            let now = self.now();
+            self.node.undeliverable(now, session, *message, why);
+        }
+    }
+
+    fn send_link(&mut self, session: SessionId, frame: LinkFrame) {
+        let Some(connected) = self.connected.get(&session) else {
+            return;
+        };
+        if connected.exit.send_link(frame).is_err() {
+            tracing::warn!(session = session.0, "link is closed: its queue is full");
+            let reason = "the queue of this link is full".to_owned();
+            self.close(session, GoodbyeCode::Unavailable, reason);
+            let now = self.now();
+            self.node.link_disconnected(now, session);
+        }
+    }
+
+    fn close(&mut self, session: SessionId, code: GoodbyeCode, reason: String) {
+        if let Some(connected) = self.connected.remove(&session) {
+            tracing::info!(session = session.0, ?code, %reason, "closing session");
+            connected.exit.close(Goodbye { code, reason });
+        }
+    }
+}
+
+impl Exit {
+    fn send(&self, message: Message) -> Result<(), (ErrorKind, Box<Message>)> {
+        match self {
+            Self::Session(outbox) => match outbox.push(Frame::Message(message)) {
+                Ok(()) => Ok(()),
+                Err((why, frame)) => match *frame {
+                    Frame::Message(message) => Err((why.into(), Box::new(message))),
+                    // What comes back is what was given.
+                    _ => Ok(()),
+                },
+            },
+            Self::Uplink(handle) => handle.try_send(message).map_err(|error| match error {
+                TrySendError::Full(message) => (ErrorKind::Busy, message),
+                TrySendError::Refused(message, SendError::TooLarge { .. }) => {
+                    (ErrorKind::TooLarge, message)
+                }
+                TrySendError::Refused(message, SendError::NotConnected | SendError::Closed) => {
+                    (ErrorKind::Unreachable, message)
+                }
+            }),
+        }
+    }
+
+    fn send_link(&self, frame: LinkFrame) -> Result<(), LinkSendError> {
+        match self {
+            Self::Session(outbox) => {
+                outbox
+                    .push(Frame::Link(frame))
+                    .map_err(|(why, _)| match why {
+                        NotTaken::Full => LinkSendError::Full,
+                        NotTaken::Closed => LinkSendError::NotConnected,
+                    })
+            }
+            Self::Uplink(handle) => handle.try_send_link(frame),
+        }
+    }
+
+    fn close(&self, goodbye: Goodbye) {
+        match self {
+            Self::Session(outbox) => outbox.close(goodbye),
+            // The client dials anew, and the link begins with a fresh snapshot.
+            Self::Uplink(handle) => handle.reconnect(),
+        }
+    }
+}
+
+impl From<NotTaken> for ErrorKind {
+    fn from(why: NotTaken) -> Self {
+        match why {
+            NotTaken::Full => Self::Busy,
+            NotTaken::Closed => Self::NotConnected,
+        }
+    }
+}
+
+fn going_away() -> Goodbye {
+    Goodbye {
+        code: GoodbyeCode::GoingAway,
+        reason: "the broker is being stopped".to_owned(),
+    }
+}

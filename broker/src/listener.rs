@@ -1,0 +1,189 @@
+//! The socket that clients and compilers dial: binds it, sets QUIC up, and starts a session for each
+//! connection.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::{digest, hmac};
+use identity::{Identity, IdentityError, TlsVersions};
+use pcp_client::transport::{self, Buffers, SOCKET_BUFFER};
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig};
+use quinn_proto::HashedConnectionIdGenerator;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::session::{self, Context};
+
+/// How many connections may be between their first packet and their hello at a time. Beyond that new
+/// ones wait inside QUIC, whose clients send again: a reconnect storm becomes a queue. Each costs a
+/// signature and two verifications, so a core takes two thousand a second.
+const MAX_HANDSHAKES: usize = 1024;
+
+/// With so few places left, a client must first prove that its address is its own, so that a flood of
+/// packets with forged addresses cannot take them all.
+const PLACES_FOR_PROVEN: usize = MAX_HANDSHAKES / 2;
+
+/// Streams that a client may have open towards us: the session, and three files at a time. QUIC sets
+/// memory aside for each permitted stream of each connection.
+const CLIENT_STREAMS: u32 = 4;
+
+/// Bytes that may be on their way from one client. Controllers and brokers get more after hello.
+const CLIENT_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Bytes that may be on their way to one client before the broker waits for it.
+const CLIENT_SEND_WINDOW: u64 = 1024 * 1024;
+
+/// How soon after one "your connection is gone" the next may be sent. After a restart ten thousand
+/// clients must hear it within their keep-alive; what we send is shorter than what caused it, and
+/// only ids of our own making cause it, so it multiplies nothing.
+const RESET_INTERVAL: Duration = Duration::from_micros(100);
+
+/// Why the broker cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on UDP {address}")]
+    Bind {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificates do not give a TLS configuration.
+    #[error("our certificates do not give a TLS configuration")]
+    Identity(#[source] IdentityError),
+    /// The TLS configuration lacks QUIC's first cipher.
+    #[error("our TLS configuration does not fit QUIC")]
+    Tls(#[source] NoInitialCipherSuite),
+    /// The key file could be read a moment ago, and now it cannot.
+    #[error("cannot read {path}")]
+    Key {
+        /// The key file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A bound socket and what QUIC needs beside it; nothing is answered yet.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) address: SocketAddr,
+    pub(crate) buffers: Buffers,
+    socket: UdpSocket,
+    server: ServerConfig,
+    endpoint: EndpointConfig,
+}
+
+impl Bound {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub(crate) fn new(
+        address: SocketAddr,
+        identity: &Identity,
+        key: &Path,
+    ) -> Result<Self, ListenError> {
+        let tls = identity.server_config(&[pcp::ALPN], TlsVersions::Tls13);
+        let quic = QuicServerConfig::try_from(tls.map_err(ListenError::Identity)?);
+        let mut server = ServerConfig::with_crypto(Arc::new(quic.map_err(ListenError::Tls)?));
+        server.transport_config(Arc::new(transport_config()));
+        let endpoint = endpoint_config(key)?;
+        let bind = |source| ListenError::Bind { address, source };
+        let (socket, buffers) = transport::bind(address, Some(SOCKET_BUFFER)).map_err(bind)?;
+        Ok(Self {
+            address: socket.local_addr().map_err(bind)?,
+            buffers,
+            socket,
+            server,
+            endpoint,
+        })
+    }
+
+    /// Starts QUIC on the socket. Must run inside the runtime.
+    ///
+    /// # Errors
+    /// [`ListenError::Bind`] when the runtime cannot take the socket.
+    pub(crate) fn listen(self) -> Result<Endpoint, ListenError> {
+        let address = self.address;
+        let runtime = Arc::new(TokioRuntime);
+        Endpoint::new(self.endpoint, Some(self.server), self.socket, runtime)
+            .map_err(|source| ListenError::Bind { address, source })
+    }
+}
+
+/// Starts a session for each connection until the shutdown.
+pub(crate) async fn accept(
+    endpoint: Endpoint,
+    context: Arc<Context>,
+    sessions: daemon::Tasks,
+    shutdown: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let next = async {
+            // The semaphore is never closed, and the endpoint only when we are done.
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            Some((endpoint.accept().await?, place))
+        };
+        let (incoming, place) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            next = next => match next {
+                Some(next) => next,
+                None => return,
+            },
+        };
+        let crowded = places.available_permits() < PLACES_FOR_PROVEN;
+        if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
+            // It fails only for a client that has proven its address already.
+            drop(incoming.retry());
+            continue;
+        }
+        let context = Arc::clone(&context);
+        sessions.spawn("session", session::serve(incoming, context, place));
+    }
+}
+
+fn transport_config() -> TransportConfig {
+    let mut transport = transport::common();
+    transport
+        .max_concurrent_bidi_streams(CLIENT_STREAMS.into())
+        .receive_window(CLIENT_WINDOW.into())
+        .send_window(CLIENT_SEND_WINDOW)
+        .mtu_discovery_config(None);
+    transport
+}
+
+/// Keys that are the same after a restart, because they are derived from our private key. With them a
+/// restarted broker can tell the peers of its former life, at their next packet, that their
+/// connections are gone; they would else notice by the idle time-out only.
+fn endpoint_config(key: &Path) -> Result<EndpointConfig, ListenError> {
+    let secret = std::fs::read(key).map_err(|source| ListenError::Key {
+        path: key.to_owned(),
+        source,
+    })?;
+    let secret = hmac::Key::new(
+        hmac::HMAC_SHA256,
+        digest::digest(&digest::SHA256, &secret).as_ref(),
+    );
+    let reset = hmac::sign(&secret, b"pcp-quic stateless reset");
+    let ids = hmac::sign(&secret, b"pcp-quic connection ids");
+    let ids = ids.as_ref().first_chunk().copied().unwrap_or_default();
+    let mut config =
+        EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref())));
+    config.min_reset_interval(RESET_INTERVAL);
+    config.cid_generator(move || {
+        Box::new(HashedConnectionIdGenerator::from_key(u64::from_be_bytes(
+            ids,
+        )))
+    });
+    Ok(config)
+}

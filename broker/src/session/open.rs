@@ -1,0 +1,174 @@
+//! The beginning of a session: the handshake, the hello, and whether the rules let it in. Every step
+//! has its deadline, so that a half-open connection goes away by itself.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use identity::IdentityError;
+use pcp::frame::{self, MAX_SESSION_PAYLOAD};
+use pcp::{Frame, Goodbye, GoodbyeCode, Hello, PeerMisbehaved, ServerEvent, ServerSession, Uri};
+use pcp_client::FEATURE_CONTENT;
+use pcp_client::stream::{FrameStream, StreamError};
+use pcp_client::transport::{self, CONNECTION_WINDOW, CONTENT_STREAMS};
+use pcp_mesh::SessionId;
+use quinn::{Connection, ConnectionError, Incoming, SendStream, WriteError};
+use rustls_pki_types::CertificateDer;
+use tokio::time::timeout;
+
+use super::{Context, FAREWELL, farewell};
+use crate::authorize::{Kind, Refused};
+use crate::outbox::{AGENT_BYTES, AGENT_LARGE, CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
+
+/// How long the handshake may take, from the first packet that we have seen.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to say hello, and to take our answer.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Large messages that a controller or broker may have on their way to us at the same time.
+const CONTROLLER_MESSAGES: u32 = 16;
+
+/// A client that was let in and welcomed.
+pub(super) struct Opened {
+    pub(super) session: SessionId,
+    pub(super) uri: Uri,
+    pub(super) kind: Kind,
+    pub(super) started: u64,
+    pub(super) software: String,
+    pub(super) offers_content: bool,
+    pub(super) connection: Connection,
+    pub(super) state: ServerSession,
+    pub(super) frames: FrameStream,
+    pub(super) send: SendStream,
+    pub(super) outbox: Arc<Outbox>,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("the handshake failed")]
+    Handshake(#[source] ConnectionError),
+    #[error("the handshake was not finished in {s} s", s = HANDSHAKE_DEADLINE.as_secs())]
+    HandshakeTimedOut,
+    #[error("the client's certificate has no certname")]
+    Certname(#[source] IdentityError),
+    #[error("the client opened no session")]
+    NoStream(#[source] ConnectionError),
+    #[error("there was no hello in {s} s", s = HELLO_DEADLINE.as_secs())]
+    HelloTimedOut,
+    #[error("the hello of {certname} cannot be read", certname = .0)]
+    Hello(pcp::Certname, #[source] StreamError),
+    #[error("the client left before its hello")]
+    Left,
+    #[error("the client broke the protocol")]
+    Misbehaved(#[source] PeerMisbehaved),
+    #[error("{uri} may not be here")]
+    Refused {
+        uri: Uri,
+        #[source]
+        source: Refused,
+    },
+    #[error("the welcome could not be sent")]
+    Welcome(#[source] WriteError),
+}
+
+/// Takes a connection as far as its welcome.
+pub(super) async fn open(incoming: Incoming, context: &Context) -> Result<Opened, OpenError> {
+    let connecting = incoming.accept().map_err(OpenError::Handshake)?;
+    let connection = timeout(HANDSHAKE_DEADLINE, connecting)
+        .await
+        .map_err(|_| OpenError::HandshakeTimedOut)?
+        .map_err(OpenError::Handshake)?;
+    let opened = timeout(HELLO_DEADLINE, greet(&connection, context)).await;
+    let opened = opened.unwrap_or(Err(OpenError::HelloTimedOut));
+    if let Err(error) = &opened {
+        let code = match error {
+            OpenError::Misbehaved(_) | OpenError::Hello(..) => transport::MISBEHAVED,
+            _ => transport::CLOSED,
+        };
+        connection.close(code, b"");
+    }
+    opened
+}
+
+async fn greet(connection: &Connection, context: &Context) -> Result<Opened, OpenError> {
+    let certificates = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .unwrap_or_default();
+    let certname = identity::peer_certname(&certificates).map_err(OpenError::Certname)?;
+    let (mut send, receive) = connection.accept_bi().await.map_err(OpenError::NoStream)?;
+    let mut frames = FrameStream::new(receive, MAX_SESSION_PAYLOAD);
+    let frame = match frames.next().await {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return Err(OpenError::Left),
+        Err(error) => return Err(OpenError::Hello(certname, error)),
+    };
+    let mut state = ServerSession::default();
+    let hello: Hello = match state.handle(frame).map_err(OpenError::Misbehaved)? {
+        ServerEvent::Hello(hello) => hello,
+        ServerEvent::Message(_) | ServerEvent::Link(_) | ServerEvent::Goodbye(_) => {
+            return Err(OpenError::Left);
+        }
+    };
+    let uri = Uri::new(certname, hello.client_type.clone());
+    let kind = match context.rules.hello(uri.certname(), uri.client_type()) {
+        Ok(kind) => kind,
+        Err(source) => {
+            let goodbye = frame::to_bytes(&Frame::Goodbye(Goodbye {
+                code: GoodbyeCode::Unauthorized,
+                reason: source.to_string(),
+            }));
+            drop(timeout(FAREWELL, farewell(&mut send, goodbye)).await);
+            return Err(OpenError::Refused { uri, source });
+        }
+    };
+    let outbox = match kind {
+        Kind::Agent => Outbox::new(AGENT_BYTES, AGENT_LARGE),
+        Kind::Controller | Kind::Broker => {
+            // They are few, and stand for many.
+            connection.set_max_concurrent_bi_streams(CONTENT_STREAMS.into());
+            connection.set_max_concurrent_uni_streams(CONTROLLER_MESSAGES.into());
+            connection.set_receive_window(CONNECTION_WINDOW.into());
+            connection.set_send_window(CONNECTION_WINDOW.into());
+            Outbox::new(CONTROLLER_BYTES, CONTROLLER_LARGE)
+        }
+    };
+    let offered = hello.features.iter().any(|f| f == FEATURE_CONTENT);
+    let offers_content = offered && kind == Kind::Controller;
+    let welcome = frame::to_bytes(&Frame::Welcome(pcp::Welcome {
+        broker: context.certname.clone(),
+        software: context.software.clone(),
+        features: if offers_content {
+            vec![FEATURE_CONTENT.to_owned()]
+        } else {
+            Vec::new()
+        },
+        max_message: u64::try_from(context.max_message).unwrap_or(u64::MAX),
+        server_time: wall_clock(),
+    }));
+    send.write_chunk(welcome)
+        .await
+        .map_err(OpenError::Welcome)?;
+    Ok(Opened {
+        session: context.ids.next(),
+        uri,
+        kind,
+        started: hello.started,
+        software: hello.software,
+        offers_content,
+        connection: connection.clone(),
+        state,
+        frames,
+        send,
+        outbox: Arc::new(outbox),
+    })
+}
+
+/// Milliseconds since 1970.
+fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}

@@ -1,0 +1,84 @@
+//! The binary as an operator meets it: `check-config`, and one clear line for what is wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pcp_broker::config::Config;
+
+use crate::field::Field;
+
+fn write(field: &Field, config: &Config) -> PathBuf {
+    let path = field.path().join("broker.conf");
+    fs::write(&path, config.to_string()).expect("written");
+    path
+}
+
+fn run(path: &Path, command: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pcp-broker"))
+        .arg("--config")
+        .arg(path)
+        .args(command)
+        .output()
+        .expect("the binary runs")
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_sound_configuration_is_printed() {
+    let field = Field::new();
+    let config = field.config("primary", &[]);
+    let output = run(&write(&field, &config), &["check-config"]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let printed = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(printed.trim(), config.to_string());
+}
+
+#[test]
+fn faults_of_the_configuration_end_with_78() {
+    let field = Field::new();
+    let path = field.path().join("broker.conf");
+    fs::write(&path, "pcp-broker { role: secondary, lisen: x }").expect("written");
+    let output = run(&path, &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        told(&output).contains("pcp-broker.lisen"),
+        "{}",
+        told(&output)
+    );
+    let output = run(Path::new("/nowhere/broker.conf"), &[]);
+    assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
+fn unusable_certificates_end_with_78_and_their_name() {
+    let field = Field::new();
+    let mut config = field.config("primary", &[]);
+    config.files.key = field.files("other").key;
+    for command in [&["check-config"][..], &[]] {
+        let output = run(&write(&field, &config), command);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(told(&output).contains("other.pem"), "{}", told(&output));
+    }
+    let expired = field.ca.issue_expired("expired", &[]).expect("issued");
+    let mut config = field.config("primary", &[]);
+    config.files.cert = expired.cert();
+    config.files.key = expired.key();
+    let output = run(&write(&field, &config), &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(told(&output).contains("expired"), "{}", told(&output));
+}
+
+#[test]
+fn a_taken_address_ends_with_1() {
+    let field = Field::new();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let mut config = field.config("primary", &[]);
+    config.listen = taken.local_addr().expect("an address");
+    let output = run(&write(&field, &config), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("cannot listen"), "{}", told(&output));
+}

@@ -1,0 +1,15 @@
+//! Brokers over real sockets on loopback, with certificates as Puppet's CA makes them and our own
+//! client as their peers; rogues speak QUIC by themselves.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod command;
+mod content;
+mod field;
+mod links;
+mod rogues;
+mod routing;
