@@ -50,7 +50,9 @@ pub enum Adoption {
     Running(Alive),
     /// It ended, and this is how.
     Ended(Report),
-    /// Its wrapper died without a report, or never began. Nothing of the task is left running.
+    /// Its wrapper died without a report, or never began. Nothing of the task is left running: its
+    /// cgroup was killed and found empty, or the kernel has killed its PID namespace together with
+    /// the wrapper.
     Lost,
 }
 
@@ -184,7 +186,7 @@ pub fn start(
 }
 
 /// Finds out what became of a run that an earlier agent started. A lost task's processes are
-/// killed, and gone when this returns.
+/// killed before this returns.
 ///
 /// # Errors
 /// When that cannot be found out, or what is left cannot be killed.

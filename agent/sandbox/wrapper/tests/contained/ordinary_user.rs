@@ -1,12 +1,37 @@
-//! All of it once more, for a user without any privilege.
+//! All of it once more, for a user without any privilege: in namespaces, and in a cgroup that was
+//! delegated to that user.
 
+use std::fs;
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
-use crate::bed::skip;
+use sandbox::{Facility, Support};
+
+use crate::bed::{skip, wrapper};
 
 /// `nobody`, by convention; that no account has the number would not matter.
 const NOBODY: u32 = 65534;
+
+/// All tests but these, told which features must be there.
+fn all_tests(program: &str, before: &[&str], required: &str) -> Command {
+    let mut command = Command::new(program);
+    command.args(before).arg(std::env::current_exe().unwrap());
+    command.args(["--skip", "ordinary_user::", "--test-threads", "2"]);
+    command.env("LAB_REQUIRE", required);
+    command
+}
+
+fn assert_passed(output: &Output) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains("test result: ok"), "{text}");
+}
 
 #[test]
 fn everything_holds_for_an_ordinary_user() {
@@ -16,20 +41,51 @@ fn everything_holds_for_an_ordinary_user() {
             "this is an ordinary user already, or cannot become one",
         );
     }
-    let tests = std::env::current_exe().unwrap();
-    let output = Command::new(tests)
-        .args(["--skip", "ordinary_user::", "--test-threads", "2"])
-        // The features that root has here are not this user's.
-        .env("LAB_REQUIRE", "")
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{text}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(text.contains("test result: ok"), "{text}");
+    let become_nobody = ["-c", "exec \"$0\" \"$@\""];
+    let mut tests = all_tests("/bin/sh", &become_nobody, "");
+    assert_passed(&tests.uid(NOBODY).gid(NOBODY).output().unwrap());
+}
+
+#[test]
+fn everything_holds_in_a_cgroup_that_was_delegated_to_an_ordinary_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("root", "no cgroup can be given away");
+    }
+    let base = match Support::probe(wrapper()).cgroup {
+        Facility::Available(base) => base,
+        Facility::Missing(reason) => return skip("cgroup2", &reason),
+    };
+    let delegated = Delegated::below(base.parent().unwrap());
+    // Enters the cgroup while it may, then stops being root.
+    let script =
+        "echo $$ >\"$0\" && exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
+    let procs = delegated.0.join("cgroup.procs");
+    let before = ["-c", script, procs.to_str().unwrap()];
+    assert_passed(&all_tests("/bin/sh", &before, "cgroup2").output().unwrap());
+}
+
+/// What systemd makes for a user with `Delegate=yes`.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    fn below(parent: &Path) -> Self {
+        let directory = parent.join(format!("delegated-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        for name in [
+            "",
+            "cgroup.procs",
+            "cgroup.threads",
+            "cgroup.subtree_control",
+        ] {
+            chown(directory.join(name), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        Self(directory)
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        fs::remove_dir(self.0.join("pxp-agent")).ok();
+        fs::remove_dir(&self.0).ok();
+    }
 }
