@@ -1,1 +1,240 @@
-//! The orchestrator: API, jobs, dispatch and storage.
+//! The orchestrator: takes requests by its API, runs tasks on nodes through the mesh, and keeps what
+//! became of them.
+//!
+//! A request for a task goes `http/command.rs` → [`submission`] (is it right?) → [`store`] (on the
+//! disk) → [`dispatch`], which drives [`controller`] (what is sent when) and [`job`] (what may follow
+//! what). An agent's answer comes back through [`mesh`] → [`controller`] → [`outcome`] (what the
+//! task specification makes of it) → [`store`], and only then is acknowledged.
+
+mod auth;
+mod code;
+pub mod config;
+mod controller;
+mod dispatch;
+mod http;
+mod job;
+mod library;
+mod mesh;
+mod outcome;
+mod scope;
+mod store;
+mod submission;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::Tasks;
+use identity::{Identity, IdentityError, TlsVersions};
+use pcp::uri::{ClientType, Uri};
+use pcp_client::{ClientConfig, FEATURE_CONTENT};
+use tokio::net::TcpListener;
+
+pub use config::Config;
+
+use code::Code;
+use controller::{Composer, Controller, Settings};
+use dispatch::{Clock, Dispatcher, MeshPort};
+use http::{Api, ApiSettings};
+use library::Library;
+use store::{Store, StoreError};
+
+/// Why the orchestrator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The certificates are not usable.
+    #[error("the certificates are not usable")]
+    Identity(#[source] IdentityError),
+    /// The database is not usable.
+    #[error("the database {path} is not usable: {problem}")]
+    Database {
+        /// Its file.
+        path: String,
+        /// What is wrong, with causes.
+        problem: String,
+    },
+    /// The address is taken, or is not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system has no more threads.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The database is not usable.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The token could not be made.
+    #[error("{0}")]
+    Create(String),
+}
+
+/// An orchestrator that holds its socket, its database and its certificates, and does nothing yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    identity: Arc<Identity>,
+    store: Store,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Takes everything that could be missing.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn new(config: Config) -> Result<Self, StartError> {
+        let identity = Identity::load(&config.ssl).map_err(StartError::Identity)?;
+        let store = open(&config)?;
+        let listen = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Self {
+            config,
+            identity: Arc::new(identity),
+            store,
+            listener,
+            address,
+        })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Goes to work: takes up unfinished jobs, connects to the mesh, answers requests.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(self, tasks: &Tasks) -> Result<(), StartError> {
+        let library = Library::new();
+        let mut client = ClientConfig::new(
+            self.config.brokers.clone(),
+            Arc::clone(&self.identity),
+            ClientType::orchestrator(),
+            daemon::software("pxp-orchestrator"),
+        );
+        client.features = vec![FEATURE_CONTENT.to_owned()];
+        client.max_message = self.config.max_message_size;
+        // Jobs are taken up before brokers can ask for their files.
+        let prepared = self.prepare(library.clone()).await?;
+        let mesh = mesh::connect(client, library, tasks);
+        self.run(prepared, mesh, tasks)
+    }
+
+    async fn prepare(&self, library: Library) -> Result<Prepared, StartError> {
+        let failed = |error: StoreError| database_error(&self.config, &error);
+        let clock = Clock::start();
+        let settings = Settings {
+            task_concurrency: self.config.task_concurrency,
+            pcp_timeout: millis(self.config.pcp_timeout),
+            max_message: self.config.max_message_size,
+        };
+        let composer = Composer {
+            sender: Uri::new(self.identity.certname().clone(), ClientType::orchestrator()),
+            new_id: uuid::Uuid::new_v4,
+        };
+        let mut controller = Controller::new(clock.now(), settings, composer);
+        let jobs = self.store.unfinished().await.map_err(failed)?;
+        let nodes = self.store.seen_nodes().await.map_err(failed)?;
+        tracing::info!(jobs = jobs.len(), nodes = nodes.len(), "state read");
+        for job in &jobs {
+            library.add(job.id, &job.files);
+        }
+        controller.restore(clock.now(), nodes, jobs);
+        Ok(Prepared {
+            controller,
+            clock,
+            library,
+        })
+    }
+
+    fn run(self, prepared: Prepared, mesh: MeshPort, tasks: &Tasks) -> Result<(), StartError> {
+        let tls = self
+            .identity
+            .server_config_optional_client(&[b"h2", b"http/1.1"], TlsVersions::Tls12And13)
+            .map_err(StartError::Identity)?;
+        let code = Code::start(self.config.environments).map_err(StartError::Thread)?;
+        let Prepared {
+            controller,
+            clock,
+            library,
+        } = prepared;
+        let (dispatcher, dispatch) =
+            Dispatcher::new(controller, self.store.clone(), library.clone(), clock, mesh);
+        tasks.spawn_core("dispatch", dispatcher.run(tasks.shutdown_token()));
+        let certname = self.identity.certname();
+        let router = http::router(Api {
+            store: self.store,
+            dispatch,
+            code,
+            library,
+            settings: Arc::new(ApiSettings {
+                authority: format!("{certname}:{}", self.address.port()),
+                task_node_timeout: self.config.default_task_node_timeout.as_secs(),
+            }),
+        });
+        tasks.spawn_core(
+            "http",
+            http::serve(self.listener, tls, router, tasks.clone()),
+        );
+        Ok(())
+    }
+}
+
+/// What was known at the start.
+struct Prepared {
+    controller: Controller,
+    clock: Clock,
+    library: Library,
+}
+
+/// Makes a token for a login. It is seen this once; the database keeps its SHA-256. A running
+/// orchestrator knows it at once.
+///
+/// # Errors
+/// [`TokenError`].
+pub async fn create_token(
+    config: &Config,
+    login: &str,
+    lifetime: Duration,
+) -> Result<String, TokenError> {
+    let store = open(config)?;
+    auth::create(&store, login, lifetime)
+        .await
+        .map_err(|error| TokenError::Create(daemon::error_chain(&error)))
+}
+
+fn open(config: &Config) -> Result<Store, StartError> {
+    Store::open(&config.database).map_err(|error| database_error(config, &error))
+}
+
+fn database_error(config: &Config, error: &StoreError) -> StartError {
+    StartError::Database {
+        path: config.database.display().to_string(),
+        problem: error.with_hint(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -164,6 +164,9 @@ pub struct NodeCounts {
     pub skipped: u64,
     /// The task succeeded.
     pub finished: u64,
+    /// Given up while running, because the job was stopped by force.
+    #[serde(default)]
+    pub stopped: u64,
 }
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

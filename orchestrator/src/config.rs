@@ -1,0 +1,306 @@
+//! The configuration: read once, all faults told at once, and from then on only types.
+
+mod defaults;
+mod file;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daemon::config::{Fault, Lasting, Size, Source};
+use daemon::logs::LogConfig;
+use identity::{Files, Revocation};
+use orchestrator_api::DEFAULT_ENVIRONMENT;
+use pcp_client::BrokerAddress;
+
+use file::{File, OrchestratorFile};
+
+/// What the orchestrator is to do.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Certificate, key, CA and CRLs.
+    pub ssl: Files,
+    /// The brokers, the preferred one first.
+    pub brokers: Vec<BrokerAddress>,
+    /// The database file.
+    pub database: PathBuf,
+    /// Module directories by environment.
+    pub environments: BTreeMap<String, Vec<PathBuf>>,
+    /// How many nodes may run tasks at once, over all jobs.
+    pub task_concurrency: usize,
+    /// How long a node has to be reachable and to answer.
+    pub pcp_timeout: Duration,
+    /// How long a task may take on a node when its job does not say.
+    pub default_task_node_timeout: Duration,
+    /// The largest message in bytes that is sent or taken.
+    pub max_message_size: usize,
+    /// Where logs go.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// Reads a file, or all `*.conf` of a directory.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        let source = Source::read(path)?;
+        let mut faults = Vec::new();
+        let file = source.decode(None, &mut faults);
+        let config = Self::resolve(&source, file, &mut faults);
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(faults),
+        }
+    }
+
+    fn resolve(source: &Source, file: File, faults: &mut Vec<Fault>) -> Option<Self> {
+        let mut check = Check { source, faults };
+        let section = file.orchestrator;
+        let ssl = check.ssl(&section);
+        let listen = section.listen.as_deref().unwrap_or(defaults::LISTEN);
+        let listen = check.parsed("listen", listen);
+        let brokers = check.brokers(section.brokers.as_deref().unwrap_or_default());
+        let task_concurrency = section
+            .task_concurrency
+            .unwrap_or(defaults::TASK_CONCURRENCY);
+        if task_concurrency == 0 {
+            check.fault("task-concurrency", "must be at least 1");
+        }
+        let pcp_timeout = check.lasting("pcp-timeout", section.pcp_timeout, defaults::PCP_TIMEOUT);
+        let task_node_timeout = check.lasting(
+            "default-task-node-timeout",
+            section.default_task_node_timeout,
+            defaults::TASK_NODE_TIMEOUT,
+        );
+        let environments = check.environments(section.environments);
+        let max_message_size = match section.max_message_size {
+            Some(Size(bytes)) => usize::try_from(bytes).unwrap_or(usize::MAX),
+            None => pcp::message::DEFAULT_MAX_MESSAGE,
+        };
+        Some(Self {
+            listen: listen?,
+            ssl: ssl?,
+            brokers: brokers?,
+            database: section
+                .database
+                .unwrap_or_else(|| defaults::DATABASE.into()),
+            environments,
+            task_concurrency: usize::try_from(task_concurrency).unwrap_or(usize::MAX),
+            pcp_timeout,
+            default_task_node_timeout: task_node_timeout,
+            max_message_size,
+            log: file.log.into(),
+        })
+    }
+}
+
+/// Collects faults of the section `orchestrator`.
+struct Check<'a> {
+    source: &'a Source,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, key: &str, problem: impl fmt::Display) {
+        let fault = self.source.fault(&format!("orchestrator.{key}"), problem);
+        self.faults.push(fault);
+    }
+
+    fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
+        &mut self,
+        key: &str,
+        text: &str,
+    ) -> Option<T> {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.fault(key, format!("{text:?}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn needed(&mut self, key: &str, path: Option<&PathBuf>) -> Option<PathBuf> {
+        if path.is_none() {
+            self.fault(key, "is needed");
+        }
+        path.cloned()
+    }
+
+    /// Whole seconds and above: both are told to agents and compared with their clocks' seconds.
+    fn lasting(&mut self, key: &str, given: Option<Lasting>, default: Duration) -> Duration {
+        let duration = given.map_or(default, |lasting| lasting.0);
+        if duration < Duration::from_secs(1) {
+            self.fault(key, "must be at least one second");
+        }
+        duration
+    }
+
+    fn ssl(&mut self, section: &OrchestratorFile) -> Option<Files> {
+        let revocation = match section.certificate_revocation.as_deref() {
+            Some(text) => self.parsed("certificate-revocation", text),
+            None => Some(Revocation::default()),
+        };
+        let cert = self.needed("ssl-cert", section.ssl_cert.as_ref());
+        let key = self.needed("ssl-key", section.ssl_key.as_ref());
+        let ca = self.needed("ssl-ca-cert", section.ssl_ca_cert.as_ref());
+        let crl = section.ssl_crl_path.clone();
+        if crl.is_none() && revocation != Some(Revocation::None) {
+            self.fault(
+                "ssl-crl-path",
+                "is needed unless certificate-revocation is none",
+            );
+        }
+        Some(Files {
+            cert: cert?,
+            key: key?,
+            ca: ca?,
+            crl,
+            revocation: revocation?,
+        })
+    }
+
+    fn brokers(&mut self, texts: &[String]) -> Option<Vec<BrokerAddress>> {
+        if texts.is_empty() {
+            self.fault("brokers", "needs at least one broker, as HOST:PORT");
+            return None;
+        }
+        texts
+            .iter()
+            .map(|text| self.parsed("brokers", text))
+            .collect()
+    }
+
+    fn environments(
+        &mut self,
+        given: Option<BTreeMap<String, file::EnvironmentFile>>,
+    ) -> BTreeMap<String, Vec<PathBuf>> {
+        let Some(given) = given else {
+            let modules = vec![defaults::MODULES.into()];
+            return [(DEFAULT_ENVIRONMENT.to_owned(), modules)].into();
+        };
+        given
+            .into_iter()
+            .map(|(name, environment)| {
+                let fits = !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+                if !fits {
+                    let key = format!("environments.{name}");
+                    let problem = "an environment's name has lower case letters, digits and '_'";
+                    self.fault(&key, problem);
+                }
+                (name, environment.modulepath.unwrap_or_default())
+            })
+            .collect()
+    }
+}
+
+/// The effective configuration, as `check-config` prints it: a file that would mean the same.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let brokers: Vec<String> = self.brokers.iter().map(ToString::to_string).collect();
+        writeln!(f, "orchestrator {{")?;
+        writeln!(f, "  listen: {:?}", self.listen.to_string())?;
+        writeln!(f, "  ssl-cert: {:?}", self.ssl.cert)?;
+        writeln!(f, "  ssl-key: {:?}", self.ssl.key)?;
+        writeln!(f, "  ssl-ca-cert: {:?}", self.ssl.ca)?;
+        if let Some(crl) = &self.ssl.crl {
+            writeln!(f, "  ssl-crl-path: {crl:?}")?;
+        }
+        writeln!(f, "  certificate-revocation: {}", self.ssl.revocation)?;
+        writeln!(f, "  brokers: {brokers:?}")?;
+        writeln!(f, "  database: {:?}", self.database)?;
+        writeln!(f, "  environments {{")?;
+        for (name, modulepath) in &self.environments {
+            writeln!(f, "    {name} {{ modulepath: {modulepath:?} }}")?;
+        }
+        writeln!(f, "  }}")?;
+        writeln!(f, "  task-concurrency: {}", self.task_concurrency)?;
+        writeln!(f, "  pcp-timeout: \"{}s\"", self.pcp_timeout.as_secs())?;
+        let timeout = self.default_task_node_timeout.as_secs();
+        writeln!(f, "  default-task-node-timeout: \"{timeout}s\"")?;
+        writeln!(f, "  max-message-size: {}", self.max_message_size)?;
+        writeln!(f, "}}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SSL: &str = r#"ssl-cert: "/s/cert.pem", ssl-key: "/s/key.pem", ssl-ca-cert: "/s/ca.pem""#;
+
+    fn load(text: &str) -> Result<Config, Vec<String>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("o.conf");
+        std::fs::write(&path, text).unwrap();
+        let prefix = format!("{}:", path.display());
+        Config::load(&path).map_err(|faults| {
+            let texts = faults.iter().map(ToString::to_string);
+            texts.map(|text| text.replace(&prefix, "")).collect()
+        })
+    }
+
+    #[test]
+    fn what_is_not_written_has_a_default() {
+        let config = load(&format!(
+            "orchestrator {{ {SSL}, certificate-revocation: none, brokers: [primary] }}"
+        ))
+        .unwrap();
+        assert_eq!(config.listen.port(), 8143);
+        assert_eq!(config.task_concurrency, 250);
+        assert_eq!(config.pcp_timeout, Duration::from_secs(30));
+        assert_eq!(config.default_task_node_timeout, Duration::from_secs(2400));
+        assert_eq!(
+            config.environments.keys().collect::<Vec<_>>(),
+            ["production"]
+        );
+        assert_eq!(config.brokers[0].port, 8142);
+    }
+
+    #[test]
+    fn what_is_printed_means_the_same() {
+        let config = load(&format!(
+            "orchestrator {{ {SSL}, ssl-crl-path: \"/s/crl.pem\", brokers: [\"a:1\", \"b:2\"], \
+             listen: \"127.0.0.1:9\", pcp-timeout: 2m, \
+             environments {{ dev {{ modulepath: [\"/m\"] }} }} }}"
+        ))
+        .unwrap();
+        let printed = config.to_string();
+        assert_eq!(load(&printed).unwrap().to_string(), printed);
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let faults = load(
+            "orchestrator {\n listen: nowhere\n brokers: []\n task-concurrency: 0\n\
+             pcp-timeout: 0s\n certificate-revocation: maybe\n databse: x\n\
+             environments { \"No/Good\" {} }\n}",
+        )
+        .unwrap_err();
+        for part in [
+            "orchestrator.listen",
+            "orchestrator.brokers",
+            "orchestrator.task-concurrency",
+            "orchestrator.pcp-timeout",
+            "orchestrator.certificate-revocation",
+            "did you mean \"database\"?",
+            "orchestrator.ssl-cert: is needed",
+            "orchestrator.ssl-key: is needed",
+            "orchestrator.ssl-ca-cert: is needed",
+            "No/Good",
+        ] {
+            assert!(
+                faults.iter().any(|fault| fault.contains(part)),
+                "{part}: {faults:#?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The controller: which node runs when, what is sent to it, and what becomes of it. It decides and
+//! does not act: time comes in as an argument, and what is to be written and sent is taken out with
+//! [`Controller::take`]. What is sent may only be sent once what was written is on the disk.
+
+mod compose;
+mod fleet;
+mod inbox;
+mod run;
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use orchestrator_api::{JobState, NodeState};
+use pcp::message::{Message, MessageId};
+use pcp::uri::Certname;
+use pxp::{JsonObject, TransactionId};
+
+pub(crate) use compose::Composer;
+pub(crate) use fleet::{Fleet, Presence};
+
+use crate::job::{Job, JobId, Stop};
+use crate::outcome::Outcome;
+use crate::store::{Change, Known, NewNode, Secret, SeenNode, Unfinished};
+use run::{Phase, Run};
+
+/// What every orchestrator needs to be told.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// How many nodes may run tasks at once, over all jobs.
+    pub(crate) task_concurrency: usize,
+    /// Milliseconds that a node has to be reachable and to answer.
+    pub(crate) pcp_timeout: u64,
+    /// The largest message in bytes that will be sent.
+    pub(crate) max_message: usize,
+}
+
+/// The present on both clocks: what is stored, and what is waited by. Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// Since 1970.
+    pub(crate) wall: i64,
+    /// Since the start, never going back.
+    pub(crate) mono: u64,
+}
+
+/// A stored job that is to be run.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) id: JobId,
+    pub(crate) nodes: Vec<NewNode>,
+    pub(crate) request: JsonObject,
+    /// Milliseconds on each node.
+    pub(crate) time_limit: u64,
+}
+
+/// What is to be done next: first the changes, and when they are on the disk, the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// To be written, all or none.
+    pub(crate) changes: Vec<Change>,
+    /// To be sent.
+    pub(crate) messages: Vec<Message>,
+    /// To be looked up in the database; the answers go to [`Controller::looked_up`].
+    pub(crate) lookups: Vec<(TransactionId, Certname)>,
+    /// Jobs that have ended.
+    pub(crate) ended: Vec<JobId>,
+}
+
+/// Counts for an operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Jobs that have not ended.
+    pub(crate) jobs: usize,
+    /// Nodes that have been sent a request.
+    pub(crate) running: usize,
+    /// Nodes that wait for their turn.
+    pub(crate) ready: usize,
+    /// Nodes that wait to come back.
+    pub(crate) waiting: usize,
+    /// Nodes that are connected.
+    pub(crate) connected: usize,
+    /// Whether a broker has told who is connected.
+    pub(crate) mesh: bool,
+}
+
+/// A node of a job.
+type Key = (JobId, u32);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    settings: Settings,
+    composer: Composer,
+    mesh: Mesh,
+    fleet: Fleet,
+    jobs: BTreeMap<JobId, ActiveJob>,
+    /// Jobs with nodes that may be started, in turn.
+    rotation: VecDeque<JobId>,
+    /// Every node of every active job.
+    transactions: HashMap<TransactionId, Key>,
+    /// Requests on their way, by the id that a broker's error would name.
+    requests: HashMap<MessageId, Key>,
+    /// Nodes that have been sent a request.
+    running: BTreeSet<Key>,
+    /// Nodes that went away a moment ago and may come back.
+    waiting: BTreeSet<Key>,
+    /// Running and waiting nodes by certname.
+    interest: HashMap<Certname, Vec<Key>>,
+    output: Output,
+}
+
+#[derive(Debug)]
+struct ActiveJob {
+    job: Job,
+    runs: Vec<Run>,
+    /// Nodes that wait for their turn.
+    ready: VecDeque<u32>,
+    /// What agents are sent; nothing after a restart when it held sensitive parameters.
+    request: Option<JsonObject>,
+    time_limit: u64,
+}
+
+/// The orchestrator's own connection.
+#[derive(Debug)]
+enum Mesh {
+    Down {
+        since: u64,
+    },
+    /// Connected, and the inventory has been asked for.
+    Asked {
+        at: u64,
+        since: u64,
+    },
+    /// Connected, and told who else is.
+    Known {
+        since: u64,
+    },
+}
+
+impl Controller {
+    pub(crate) fn new(now: Now, settings: Settings, composer: Composer) -> Self {
+        Self {
+            settings,
+            composer,
+            mesh: Mesh::Down { since: now.mono },
+            fleet: Fleet::default(),
+            jobs: BTreeMap::new(),
+            rotation: VecDeque::new(),
+            transactions: HashMap::new(),
+            requests: HashMap::new(),
+            running: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            interest: HashMap::new(),
+            output: Output::default(),
+        }
+    }
+
+    /// Takes what is to be done next.
+    pub(crate) fn take(&mut self) -> Output {
+        std::mem::take(&mut self.output)
+    }
+
+    /// Who is connected.
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Whether a broker has told who is connected.
+    pub(crate) fn knows_inventory(&self) -> bool {
+        matches!(self.mesh, Mesh::Known { .. })
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            jobs: self.jobs.len(),
+            running: self.running.len(),
+            ready: self.jobs.values().map(|job| job.ready.len()).sum(),
+            waiting: self.waiting.len(),
+            connected: self.fleet.connected(),
+            mesh: self.knows_inventory(),
+        }
+    }
+
+    /// What the database knew at the start.
+    pub(crate) fn restore(&mut self, now: Now, nodes: Vec<SeenNode>, jobs: Vec<Unfinished>) {
+        self.fleet.restore(now, nodes);
+        for job in jobs {
+            self.restore_job(now, job);
+        }
+    }
+
+    /// A job is stored and is to be run.
+    pub(crate) fn submit(&mut self, now: Now, submission: Submission) {
+        let Submission {
+            id,
+            nodes,
+            request,
+            time_limit,
+        } = submission;
+        let runs: Vec<_> = nodes
+            .into_iter()
+            .map(|node| Run::new(node.certname, node.transaction))
+            .collect();
+        for (index, run) in (0..).zip(&runs) {
+            self.transactions
+                .insert(run.transaction.clone(), (id, index));
+        }
+        let job = ActiveJob {
+            job: Job::new(runs.len()),
+            ready: (0..).take(runs.len()).collect(),
+            runs,
+            request: Some(request),
+            time_limit,
+        };
+        self.jobs.insert(id, job);
+        self.rotation.push_back(id);
+        self.schedule(now);
+    }
+
+    /// A job is to stop. A job that has ended stays as it is.
+    pub(crate) fn stop(&mut self, now: Now, id: JobId, mode: Stop) {
+        let Some(active) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let stopped = active.job.stop(mode);
+        active.ready.clear();
+        let (last, first): (Vec<_>, Vec<_>) = stopped
+            .states
+            .into_iter()
+            .partition(|state| state.is_final());
+        for state in first {
+            self.enter(now, id, state);
+        }
+        for (index, state) in stopped.ended {
+            let Ok(node) = u32::try_from(index) else {
+                continue;
+            };
+            let message = match state {
+                NodeState::Stopped => {
+                    "the job was stopped by force; the task may still run on the node"
+                }
+                _ => "the job was stopped before the task was started",
+            };
+            self.forget((id, node));
+            self.ended(now, (id, node), state, None, Some(message.to_owned()));
+        }
+        for state in last {
+            self.enter(now, id, state);
+        }
+        self.schedule(now);
+    }
+
+    /// The orchestrator has a broker.
+    pub(crate) fn mesh_connected(&mut self, now: Now, max_message: usize) {
+        self.settings.max_message = max_message;
+        self.mesh = Mesh::Asked {
+            at: now.mono,
+            since: now.mono,
+        };
+        self.output
+            .messages
+            .extend(self.composer.inventory_request());
+    }
+
+    /// The orchestrator has lost its broker.
+    pub(crate) fn mesh_disconnected(&mut self, now: Now) {
+        if !matches!(self.mesh, Mesh::Down { .. }) {
+            self.mesh = Mesh::Down { since: now.mono };
+        }
+    }
+
+    /// What the database knows about a transaction that has an outcome but no active job.
+    pub(crate) fn looked_up(&mut self, transaction: &TransactionId, node: &Certname, known: Known) {
+        match known {
+            Known::Ended => self.acknowledge(node, transaction),
+            Known::Unknown => {
+                // The agent would send it for ever. Its spool keeps it for an operator to find.
+                tracing::warn!(%transaction, certname = %node, "outcome of an unknown transaction");
+                self.acknowledge(node, transaction);
+            }
+            Known::Open => {}
+            Known::OfAnother => {
+                tracing::warn!(%transaction, certname = %node, "outcome of another node's transaction");
+            }
+        }
+    }
+
+    /// Records how a node ended, unless that has been recorded before.
+    fn finish(&mut self, now: Now, key: Key, outcome: Outcome) {
+        let (id, node) = key;
+        let Some(active) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Ok(index) = usize::try_from(node) else {
+            return;
+        };
+        let Some(job_state) = active.job.end(index, outcome.end) else {
+            return;
+        };
+        let Some(state) = active.job.node(index) else {
+            return;
+        };
+        self.forget(key);
+        self.ended(now, key, state, Some(outcome.result), outcome.message);
+        if let Some(state) = job_state {
+            self.enter(now, id, state);
+        }
+    }
+
+    /// Writes the end of a node down.
+    fn ended(
+        &mut self,
+        now: Now,
+        key: Key,
+        state: NodeState,
+        result: Option<serde_json::Value>,
+        message: Option<String>,
+    ) {
+        let (job, node) = key;
+        let Some(run) = self.run(key) else { return };
+        let certname = run.certname.clone();
+        let transaction = &run.transaction;
+        tracing::info!(job_id = %job, %transaction, %certname, state = state.text(), "node ended");
+        self.output.changes.push(Change::NodeEnded {
+            job,
+            node,
+            certname,
+            state,
+            at: now.wall,
+            result: Secret(result),
+            message,
+        });
+    }
+
+    /// Writes a job's new state down; forgets the job when that is its last.
+    fn enter(&mut self, now: Now, id: JobId, state: JobState) {
+        let at = now.wall;
+        self.output
+            .changes
+            .push(Change::JobEntered { job: id, state, at });
+        if !state.is_final() {
+            return;
+        }
+        tracing::info!(job_id = %id, state = state.text(), "job ended");
+        self.rotation.retain(|job| *job != id);
+        if let Some(active) = self.jobs.remove(&id) {
+            for run in active.runs {
+                self.transactions.remove(&run.transaction);
+            }
+        }
+        self.output.ended.push(id);
+    }
+
+    /// Nothing is waited for from this node any more.
+    fn forget(&mut self, key: Key) {
+        self.running.remove(&key);
+        self.waiting.remove(&key);
+        let Some(run) = self.run_mut(key) else { return };
+        let certname = run.certname.clone();
+        if let Phase::Sending { message, .. } = std::mem::replace(&mut run.phase, Phase::Idle) {
+            self.requests.remove(&message);
+        }
+        if let Some(keys) = self.interest.get_mut(&certname) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.interest.remove(&certname);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, certname: &Certname, transaction: &TransactionId) {
+        let message = self.composer.acknowledgement(certname, transaction);
+        self.output.messages.push(message);
+    }
+
+    fn run(&self, (job, node): Key) -> Option<&Run> {
+        let index = usize::try_from(node).ok()?;
+        self.jobs.get(&job)?.runs.get(index)
+    }
+
+    fn run_mut(&mut self, (job, node): Key) -> Option<&mut Run> {
+        let index = usize::try_from(node).ok()?;
+        self.jobs.get_mut(&job)?.runs.get_mut(index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

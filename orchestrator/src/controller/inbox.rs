@@ -1,0 +1,249 @@
+//! What comes in: inventories and errors of brokers, answers and outcomes of agents. A node's
+//! transaction is answered by that node's agent and by nobody else.
+
+use pcp::body::{self, ErrorKind, InventoryResponse, InventoryUpdate};
+use pcp::message::Message;
+use pcp::uri::{Certname, ClientType};
+use pxp::{
+    ActionResult, BlockingResponse, MessageKind, NonBlockingResponse, ProvisionalResponse,
+    RpcError, Status, StatusResult, TransactionId,
+};
+
+use super::compose::is_query;
+use super::run::{FIRST_QUERY, NEXT_QUERY};
+use super::{Controller, Key, Mesh, Now};
+use crate::outcome::Outcome;
+use crate::store::Change;
+
+impl Controller {
+    /// A message has come.
+    pub(crate) fn message(&mut self, now: Now, message: &Message) {
+        let envelope = &message.envelope;
+        let name = envelope.message_type.name().unwrap_or_default();
+        if let Some(kind) = MessageKind::from_name(name) {
+            self.answer(now, kind, message);
+        } else if envelope.message_type == body::error_message() {
+            self.error_message(now, message);
+        } else if envelope.message_type == body::inventory_response() {
+            self.inventory_response(now, message);
+        } else if envelope.message_type == body::inventory_update() {
+            self.inventory_update(now, message);
+        } else {
+            tracing::debug!(message_type = %envelope.message_type, sender = %envelope.sender,
+                "message of an unknown type");
+        }
+        self.schedule(now);
+    }
+
+    fn inventory_response(&mut self, now: Now, message: &Message) {
+        if !from_broker(message) {
+            return;
+        }
+        let Some(response) = read::<InventoryResponse>(message) else {
+            return;
+        };
+        if matches!(self.mesh, Mesh::Down { .. }) {
+            return;
+        }
+        self.mesh = Mesh::Known { since: now.mono };
+        let (came, gone) = self.fleet.replace(now, &response.uris);
+        tracing::info!(nodes = self.fleet.connected(), "inventory received");
+        self.seen(now, came.iter().chain(&gone).cloned().collect());
+        // What was on its way while there was no broker may be lost, for nodes that stayed
+        // connected to theirs as well.
+        let present: Vec<Certname> = self
+            .interest
+            .keys()
+            .filter(|certname| self.fleet.is_connected(certname))
+            .cloned()
+            .collect();
+        for certname in present {
+            self.came(now, &certname);
+        }
+    }
+
+    fn inventory_update(&mut self, now: Now, message: &Message) {
+        if !from_broker(message) || !self.knows_inventory() {
+            return;
+        }
+        let Some(update) = read::<InventoryUpdate>(message) else {
+            return;
+        };
+        let mut news = vec![];
+        for change in update.changes {
+            let connected = change.change > 0;
+            if self.fleet.change(now, &change.client, connected) {
+                news.push(change.client.certname().clone());
+            }
+            // A node that came without having gone was on another broker: messages may be lost.
+            if connected && change.client.client_type() == &ClientType::agent() {
+                self.came(now, change.client.certname());
+            }
+        }
+        self.seen(now, news);
+    }
+
+    fn seen(&mut self, now: Now, certnames: Vec<Certname>) {
+        if !certnames.is_empty() {
+            let at = now.wall;
+            self.output
+                .changes
+                .push(Change::NodesSeen { certnames, at });
+        }
+    }
+
+    fn answer(&mut self, now: Now, kind: MessageKind, message: &Message) {
+        let sender = &message.envelope.sender;
+        if sender.client_type() != &ClientType::agent() {
+            tracing::warn!(%sender, "answer of a client that is no agent");
+            return;
+        }
+        match kind {
+            MessageKind::ProvisionalResponse => {
+                if let Some(response) = read::<ProvisionalResponse>(message)
+                    && let Some(key) = self.own(&response.transaction_id, sender.certname())
+                {
+                    self.accepted(key, now.mono.saturating_add(FIRST_QUERY));
+                }
+            }
+            MessageKind::NonBlockingResponse => {
+                if let Some(response) = read::<NonBlockingResponse>(message) {
+                    let outcome = match response.results.parse::<ActionResult>() {
+                        Ok(run) => Outcome::of_run(&run),
+                        Err(_) => Outcome::errored(
+                            sender.certname().as_str(),
+                            "the agent reported an end that cannot be read",
+                        ),
+                    };
+                    self.outcome(now, &response.transaction_id, sender.certname(), outcome);
+                }
+            }
+            MessageKind::Error => {
+                if let Some(error) = read::<RpcError>(message)
+                    && !is_query(&error.transaction_id)
+                {
+                    let certname = sender.certname();
+                    let outcome = Outcome::errored(certname.as_str(), error.description);
+                    self.outcome(now, &error.transaction_id, certname, outcome);
+                }
+            }
+            MessageKind::BlockingResponse => self.status(now, message),
+            MessageKind::BlockingRequest
+            | MessageKind::NonBlockingRequest
+            | MessageKind::OutcomeAcknowledgement => {
+                tracing::warn!(%sender, "request from an agent");
+            }
+        }
+    }
+
+    /// Records an outcome, if that has not been done before, and acknowledges it in any case.
+    fn outcome(
+        &mut self,
+        now: Now,
+        transaction: &TransactionId,
+        certname: &Certname,
+        outcome: Outcome,
+    ) {
+        if !self.transactions.contains_key(transaction) {
+            let lookup = (transaction.clone(), certname.clone());
+            self.output.lookups.push(lookup);
+            return;
+        }
+        if let Some(key) = self.own(transaction, certname) {
+            self.finish(now, key, outcome);
+            self.acknowledge(certname, transaction);
+        }
+    }
+
+    /// The answer to a status query.
+    fn status(&mut self, now: Now, message: &Message) {
+        let certname = message.envelope.sender.certname();
+        let Some(response) = read::<BlockingResponse>(message) else {
+            return;
+        };
+        let Ok(status) = response.results.parse::<StatusResult>() else {
+            tracing::warn!(%certname, "status that cannot be read");
+            return;
+        };
+        let Some(key) = self.own(&status.transaction_id, certname) else {
+            return;
+        };
+        match status.status {
+            Status::Running => self.accepted(key, now.mono.saturating_add(NEXT_QUERY)),
+            Status::Unknown => self.unknown_to_agent(now, key),
+            Status::Success | Status::Failure => {
+                if let Some(outcome) = Outcome::of_status(certname.as_str(), &status) {
+                    self.finish(now, key, outcome);
+                    self.acknowledge(certname, &status.transaction_id);
+                }
+            }
+        }
+    }
+
+    /// A broker, or an agent before it could read a transaction id, refuses a message.
+    fn error_message(&mut self, now: Now, message: &Message) {
+        let envelope = &message.envelope;
+        let Some(key) = envelope
+            .in_reply_to
+            .and_then(|id| self.requests.get(&id).copied())
+        else {
+            tracing::debug!(sender = %envelope.sender, "error in answer to no request");
+            return;
+        };
+        let Some(run) = self.run(key) else { return };
+        let of_target = envelope.sender.certname() == &run.certname;
+        if !from_broker(message) && !of_target {
+            tracing::warn!(sender = %envelope.sender, "error about another node's request");
+            return;
+        }
+        match ErrorKind::from_body(&message.body) {
+            // The node may be on its way to another broker: the request is sent again when the
+            // inventory shows it, or a little later, until its time is over.
+            Some(ErrorKind::NotConnected | ErrorKind::Unreachable | ErrorKind::Busy) => {
+                tracing::debug!(job_id = %key.0, certname = %run.certname, "request not delivered");
+            }
+            Some(
+                kind @ (ErrorKind::NotAuthenticated
+                | ErrorKind::NotAuthorized
+                | ErrorKind::TooLarge
+                | ErrorKind::TooManyHops
+                | ErrorKind::Undecodable),
+            ) => self.refuse(now, key, &format!("refused by the broker: {}", kind.text())),
+            None => {
+                let text = serde_json::from_slice::<String>(&message.body).unwrap_or_default();
+                let shown: String = text.chars().take(MAX_ERROR_TEXT).collect();
+                self.refuse(now, key, &format!("refused by the agent: {shown}"));
+            }
+        }
+    }
+
+    /// The node that a transaction belongs to, when it is this one.
+    fn own(&self, transaction: &TransactionId, certname: &Certname) -> Option<Key> {
+        let key = self.transactions.get(transaction).copied()?;
+        if self.run(key)?.certname == *certname {
+            return Some(key);
+        }
+        tracing::warn!(%transaction, %certname, "answer about another node's transaction");
+        None
+    }
+}
+
+/// How many characters of a foreign error text are kept.
+const MAX_ERROR_TEXT: usize = 500;
+
+fn from_broker(message: &Message) -> bool {
+    message.envelope.sender.client_type().is_server()
+}
+
+/// Reads a body; what cannot be read is the sender's fault and is left at that.
+fn read<T: serde::de::DeserializeOwned>(message: &Message) -> Option<T> {
+    match pxp::read(&message.body) {
+        Ok(body) => Some(body),
+        Err(error) => {
+            let envelope = &message.envelope;
+            tracing::warn!(sender = %envelope.sender, message_type = %envelope.message_type,
+                %error, "message that cannot be read");
+            None
+        }
+    }
+}

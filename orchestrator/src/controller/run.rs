@@ -1,0 +1,330 @@
+//! One node of an active job: what has been sent, and what is waited for.
+
+use pcp::message::MessageId;
+use pcp::uri::Certname;
+use pxp::TransactionId;
+
+use super::{ActiveJob, Controller, Key, Mesh, Now};
+use crate::job::Job;
+use crate::outcome::Outcome;
+use crate::store::{Change, Unfinished};
+use orchestrator_api::NodeState;
+
+/// How long a node has for its provisional response before the request is sent again. The agent
+/// answers as soon as its spool is written, which takes milliseconds.
+pub(super) const RESEND: u64 = 5_000;
+
+/// How long a node that has accepted may be silent before it is asked how it is.
+pub(super) const FIRST_QUERY: u64 = 60_000;
+
+/// How long after that it is asked again; the original orchestrator's interval.
+pub(super) const NEXT_QUERY: u64 = 12_000;
+
+/// How much longer than the task's time limit the outcome is waited for: the agent gives a task a
+/// while to end, and then tries to deliver what it has for up to five minutes between attempts.
+pub(super) const MARGIN: u64 = 6 * 60_000;
+
+/// A node of an active job.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) certname: Certname,
+    pub(super) transaction: TransactionId,
+    pub(super) phase: Phase,
+    /// When it counts as lost. Set when the request is sent.
+    pub(super) deadline: u64,
+}
+
+/// What is waited for. All times are on the monotonic clock.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Nothing: not sent yet, or over.
+    Idle,
+    /// The request has been sent, and the agent has not said that it has it.
+    Sending {
+        message: MessageId,
+        /// When it is sent again.
+        next: u64,
+        /// When it is given up.
+        until: u64,
+    },
+    /// The agent has it.
+    Accepted {
+        /// When it is asked.
+        ask: u64,
+    },
+    /// The orchestrator was restarted and does not know how far the node is.
+    Uncertain {
+        /// When it is asked.
+        ask: u64,
+        /// Whether the agent has said that it has it.
+        accepted: bool,
+    },
+}
+
+impl Run {
+    pub(super) fn new(certname: Certname, transaction: TransactionId) -> Self {
+        Self {
+            certname,
+            transaction,
+            phase: Phase::Idle,
+            deadline: u64::MAX,
+        }
+    }
+}
+
+impl Controller {
+    /// A job from before the start.
+    pub(super) fn restore_job(&mut self, now: Now, stored: Unfinished) {
+        let id = stored.id;
+        let states: Vec<_> = stored.nodes.iter().map(|node| node.state).collect();
+        let time_limit = stored.time_limit.saturating_mul(1000);
+        let mut runs = Vec::with_capacity(stored.nodes.len());
+        for (index, node) in (0..).zip(stored.nodes) {
+            let mut run = Run::new(node.certname, node.transaction);
+            if node.state == NodeState::Running {
+                run.phase = Phase::Uncertain {
+                    ask: now.mono,
+                    accepted: node.accepted,
+                };
+                run.deadline = restored_deadline(now, node.started, time_limit);
+                self.running.insert((id, index));
+                self.interest
+                    .entry(run.certname.clone())
+                    .or_default()
+                    .push((id, index));
+            }
+            self.transactions
+                .insert(run.transaction.clone(), (id, index));
+            runs.push(run);
+        }
+        let unsent: Vec<u32> = (0..)
+            .zip(&states)
+            .filter(|(_, state)| matches!(state, NodeState::New | NodeState::Ready))
+            .map(|(index, _)| index)
+            .collect();
+        let sendable = stored.request.is_some();
+        let active = ActiveJob {
+            job: Job::restore(stored.state, states),
+            runs,
+            ready: if sendable {
+                unsent.clone().into()
+            } else {
+                [].into()
+            },
+            request: stored.request,
+            time_limit,
+        };
+        self.jobs.insert(id, active);
+        if sendable {
+            self.rotation.push_back(id);
+            return;
+        }
+        for index in unsent {
+            self.refuse(now, (id, index), SECRETS_GONE);
+        }
+    }
+
+    /// Sends the request for the first time.
+    pub(super) fn start(&mut self, now: Now, key: Key) {
+        let (id, node) = key;
+        let Some((active, index)) = self.jobs.get_mut(&id).zip(usize::try_from(node).ok()) else {
+            return;
+        };
+        let Some(job_state) = active.job.start(index) else {
+            return;
+        };
+        let deadline = now
+            .mono
+            .saturating_add(active.time_limit)
+            .saturating_add(MARGIN);
+        if let Some(state) = job_state {
+            self.enter(now, id, state);
+        }
+        let Some(run) = self.run_mut(key) else { return };
+        run.deadline = deadline;
+        let certname = run.certname.clone();
+        self.running.insert(key);
+        self.interest.entry(certname.clone()).or_default().push(key);
+        self.output.changes.push(Change::NodeStarted {
+            job: id,
+            node,
+            certname,
+            at: now.wall,
+        });
+        self.send(now, key, now.mono.saturating_add(self.settings.pcp_timeout));
+    }
+
+    /// Sends the request. The agent runs it once, however often it comes.
+    fn send(&mut self, now: Now, key: Key, until: u64) {
+        let Some(run) = self.run(key) else { return };
+        let request = self.jobs.get(&key.0).and_then(|job| job.request.as_ref());
+        let Some(request) = request else {
+            self.refuse(now, key, SECRETS_GONE);
+            return;
+        };
+        let message = self
+            .composer
+            .task_run(&run.certname, &run.transaction, request);
+        let (size, limit) = (message.body.len(), self.settings.max_message);
+        if size > limit {
+            let problem = format!("the request has {size} bytes, and the broker takes {limit}");
+            self.refuse(now, key, &problem);
+            return;
+        }
+        tracing::debug!(job_id = %key.0, transaction = %run.transaction, certname = %run.certname,
+            "request sent");
+        let phase = Phase::Sending {
+            message: message.envelope.id,
+            next: now.mono.saturating_add(RESEND),
+            until,
+        };
+        self.requests.insert(message.envelope.id, key);
+        self.output.messages.push(message);
+        if let Some(run) = self.run_mut(key)
+            && let Phase::Sending { message, .. } = std::mem::replace(&mut run.phase, phase)
+        {
+            self.requests.remove(&message);
+        }
+    }
+
+    /// The node is there (again): what could have been lost is sent again.
+    pub(super) fn nudge(&mut self, now: Now, key: Key) {
+        match self.run(key).map(|run| &run.phase) {
+            Some(Phase::Sending { until, .. }) => self.send(now, key, *until),
+            Some(Phase::Accepted { .. } | Phase::Uncertain { .. }) => self.ask(now, key),
+            Some(Phase::Idle) | None => {}
+        }
+    }
+
+    /// Asks the agent how far it is.
+    fn ask(&mut self, now: Now, key: Key) {
+        let next = now.mono.saturating_add(NEXT_QUERY);
+        let Some(run) = self.run_mut(key) else { return };
+        match &mut run.phase {
+            Phase::Accepted { ask } | Phase::Uncertain { ask, .. } => *ask = next,
+            Phase::Idle | Phase::Sending { .. } => return,
+        }
+        let (certname, transaction) = (run.certname.clone(), run.transaction.clone());
+        let message = self.composer.status_query(&certname, &transaction);
+        self.output.messages.extend(message);
+    }
+
+    /// The agent has the request.
+    pub(super) fn accepted(&mut self, key: Key, ask: u64) {
+        let Some(run) = self.run_mut(key) else { return };
+        let news = match &run.phase {
+            Phase::Idle => return,
+            Phase::Accepted { .. } | Phase::Uncertain { accepted: true, .. } => false,
+            Phase::Sending { .. }
+            | Phase::Uncertain {
+                accepted: false, ..
+            } => true,
+        };
+        let before = std::mem::replace(&mut run.phase, Phase::Accepted { ask });
+        if let Phase::Sending { message, .. } = before {
+            self.requests.remove(&message);
+        }
+        if news {
+            let (job, node) = key;
+            self.output.changes.push(Change::NodeAccepted { job, node });
+        }
+    }
+
+    /// The agent has answered that it does not know the transaction.
+    pub(super) fn unknown_to_agent(&mut self, now: Now, key: Key) {
+        let Some(run) = self.run(key) else { return };
+        match &run.phase {
+            // The answer crossed the request.
+            Phase::Idle | Phase::Sending { .. } => {}
+            Phase::Accepted { .. } | Phase::Uncertain { accepted: true, .. } => {
+                let outcome = Outcome::lost(
+                    run.certname.as_str(),
+                    "the agent no longer knows this task: how it ended is lost",
+                );
+                self.finish(now, key, outcome);
+            }
+            Phase::Uncertain {
+                accepted: false, ..
+            } => {
+                let until = now.mono.saturating_add(self.settings.pcp_timeout);
+                self.send(now, key, until);
+            }
+        }
+    }
+
+    /// The task cannot be run on a node, and never was.
+    pub(super) fn refuse(&mut self, now: Now, key: Key, problem: &str) {
+        let Some(run) = self.run(key) else { return };
+        let outcome = Outcome::errored(run.certname.as_str(), problem);
+        self.finish(now, key, outcome);
+    }
+
+    /// What the clock asks for on one running node.
+    pub(super) fn run_tick(&mut self, now: Now, key: Key) {
+        let Some(run) = self.run(key) else { return };
+        if run.deadline <= now.mono {
+            let outcome = Outcome::lost(
+                run.certname.as_str(),
+                "the agent did not report an end within the task's time limit",
+            );
+            self.finish(now, key, outcome);
+            return;
+        }
+        let connected = self.knows_inventory() && self.fleet.is_connected(&run.certname);
+        match run.phase {
+            Phase::Idle => {}
+            Phase::Sending { until, .. } if until <= now.mono => {
+                let problem = if connected {
+                    "the agent did not answer"
+                } else {
+                    super::schedule::NOT_CONNECTED
+                };
+                self.refuse(now, key, problem);
+            }
+            Phase::Sending { next, until, .. } if next <= now.mono && connected => {
+                self.send(now, key, until);
+            }
+            Phase::Sending { .. } => {}
+            Phase::Uncertain {
+                accepted: false, ..
+            } if !connected => {
+                if self.absent_for(now, key) >= self.settings.pcp_timeout {
+                    self.refuse(now, key, MAYBE_SENT);
+                }
+            }
+            Phase::Accepted { ask } | Phase::Uncertain { ask, .. } => {
+                if ask <= now.mono && connected {
+                    self.ask(now, key);
+                }
+            }
+        }
+    }
+
+    /// For how many milliseconds a broker has told that the node is not there.
+    pub(super) fn absent_for(&self, now: Now, key: Key) -> u64 {
+        let Mesh::Known { since } = self.mesh else {
+            return 0;
+        };
+        let gone = self
+            .run(key)
+            .and_then(|run| self.fleet.presence(&run.certname))
+            .map_or(0, |presence| presence.since);
+        now.mono.saturating_sub(gone.max(since))
+    }
+}
+
+const SECRETS_GONE: &str = "the orchestrator was restarted before the request was sent, and it does \
+                            not store sensitive parameters";
+
+const MAYBE_SENT: &str = "the orchestrator was restarted while the request was being sent, and the \
+                          node has not been connected since";
+
+/// The deadline of a node that was started before the start. However long ago that was, the agent
+/// gets a while to come back with what it has.
+fn restored_deadline(now: Now, started: Option<i64>, time_limit: u64) -> u64 {
+    let ran = now.wall.saturating_sub(started.unwrap_or(now.wall));
+    let ran = u64::try_from(ran).unwrap_or_default();
+    now.mono
+        .saturating_add(time_limit.saturating_sub(ran))
+        .saturating_add(MARGIN)
+}

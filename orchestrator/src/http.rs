@@ -1,0 +1,120 @@
+//! The REST API: which path is answered by what. Only this module and those below it know about
+//! HTTP. Every answer is JSON, also those to paths, methods and bodies that do not fit.
+
+mod answer;
+mod command;
+mod inventory;
+mod jobs;
+mod request;
+mod serve;
+mod status;
+mod tasks;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use orchestrator_api::{ApiError, Collection, Command, ErrorKind, Index, path};
+
+pub(crate) use serve::serve;
+
+use crate::code::Code;
+use crate::dispatch::DispatchHandle;
+use crate::library::Library;
+use crate::store::Store;
+use answer::Answer;
+use request::Base;
+
+/// The largest body in bytes. 50,000 certnames have about 2 MiB; parameters may carry a file.
+const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// What the endpoints work with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) dispatch: DispatchHandle,
+    pub(crate) code: Code,
+    pub(crate) library: Library,
+    pub(crate) settings: Arc<ApiSettings>,
+}
+
+/// What the endpoints need to be told.
+#[derive(Debug)]
+pub(crate) struct ApiSettings {
+    /// The host and port that URLs in answers have when a request does not say which it used.
+    pub(crate) authority: String,
+    /// Seconds that a task may take on each node when the request does not say.
+    pub(crate) task_node_timeout: u64,
+}
+
+/// All endpoints.
+pub(crate) fn router(api: Api) -> Router {
+    let commands = Router::new()
+        .route("/orchestrator/v1/command/task", post(command::task))
+        .route("/orchestrator/v1/command/stop", post(command::stop));
+    let collections = Router::new()
+        .route("/orchestrator/v1", get(index))
+        .route("/orchestrator/v1/jobs", get(jobs::list))
+        .route("/orchestrator/v1/jobs/{job}", get(jobs::one))
+        .route("/orchestrator/v1/jobs/{job}/nodes", get(jobs::nodes))
+        .route("/orchestrator/v1/jobs/{job}/report", get(jobs::report))
+        .route("/orchestrator/v1/jobs/{job}/events", get(jobs::events))
+        .route("/orchestrator/v1/tasks", get(tasks::list))
+        .route("/orchestrator/v1/tasks/{module}/{task}", get(tasks::one))
+        .route(
+            "/orchestrator/v1/inventory",
+            get(inventory::list).post(inventory::some),
+        )
+        .route("/orchestrator/v1/inventory/{node}", get(inventory::one));
+    let open = Router::new()
+        .route("/status/v1/services", get(status::services))
+        .route("/status/v1/services/{service}", get(status::service))
+        .route("/status/v1/simple", get(status::simple))
+        .route("/status/v1/simple/{service}", get(status::simple_service));
+    commands
+        .merge(collections)
+        .route_layer(from_fn_with_state(api.clone(), request::authenticate))
+        .merge(open)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(api)
+}
+
+async fn index(base: Base) -> Answer<Index> {
+    let collection = |name: &str, path: &str| Collection {
+        name: name.to_owned(),
+        id: base.url(path),
+        rel: format!("https://api.puppetlabs.com/orchestrator/v1/{name}"),
+    };
+    let command = |name: &str, path: &str| Command {
+        name: name.to_owned(),
+        id: base.url(path),
+        rel: format!("https://api.puppetlabs.com/orchestrator/v1/command/{name}"),
+    };
+    Answer::ok(Index {
+        info: "Orchestrator of PXP Mesh: runs tasks on the nodes of a Puppet estate".to_owned(),
+        status: "GA".to_owned(),
+        collections: vec![
+            collection("jobs", path::JOBS),
+            collection("tasks", path::TASKS),
+            collection("inventory", path::INVENTORY),
+        ],
+        commands: vec![
+            command("task", path::COMMAND_TASK),
+            command("stop", path::COMMAND_STOP),
+        ],
+    })
+}
+
+async fn not_found(uri: axum::http::Uri) -> Answer<()> {
+    let msg = "there is no such endpoint";
+    Answer::from(ApiError::new(ErrorKind::NotFound, msg).with("path", uri.path()))
+}
+
+async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Answer<()> {
+    let msg = format!("the endpoint does not know the method {method}");
+    Answer::from(ApiError::new(ErrorKind::MethodNotAllowed, msg).with("path", uri.path()))
+}

@@ -1,0 +1,112 @@
+//! `command/…`: the calls that do something.
+
+use std::collections::BTreeMap;
+
+use axum::Extension;
+use axum::extract::State;
+use orchestrator_api::{
+    ApiError, DEFAULT_ENVIRONMENT, ErrorKind, JobAccepted, JobReference, NodeCounts, NodeState,
+    StopAccepted, StopRequest, StoppedJob, TaskRequest, path,
+};
+
+use super::Api;
+use super::answer::{Answer, Fallible};
+use super::jobs::{job_id, unknown_job};
+use super::request::{Base, Body};
+use crate::auth::Caller;
+use crate::controller::Submission;
+use crate::job::Stop;
+use crate::submission::{self, Prepared};
+
+/// `POST command/task`.
+pub(super) async fn task(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    base: Base,
+    Body(request): Body<TaskRequest>,
+) -> Fallible<JobAccepted> {
+    let environment = request
+        .environment
+        .clone()
+        .unwrap_or_else(|| DEFAULT_ENVIRONMENT.to_owned());
+    let name = request.task.parse().map_err(|error| {
+        let msg = format!("Invalid task name '{}': {error}", request.task);
+        ApiError::new(ErrorKind::ValidationError, msg).with("task", request.task.as_str())
+    })?;
+    let task = api.code.task(&environment, name).await?;
+    let timeout = api.settings.task_node_timeout;
+    let Prepared { job, request } = submission::prepare(
+        request,
+        &task,
+        environment,
+        caller.login,
+        timeout,
+        crate::dispatch::wall(),
+    )?;
+    let (nodes, files, time_limit) = (job.nodes.clone(), job.files.clone(), job.time_limit);
+    let (task, owner) = (job.options.task.clone(), job.owner.clone());
+    let id = api.store.add_job(job).await?;
+    tracing::info!(job_id = %id, task, owner, nodes = nodes.len(), "job accepted");
+    api.library.add(id, &files);
+    api.dispatch
+        .submit(Submission {
+            id,
+            nodes,
+            request,
+            time_limit: time_limit.saturating_mul(1000),
+        })
+        .await?;
+    let name = id.to_string();
+    let id = base.url(&path::job(&name));
+    Ok(Answer::accepted(JobAccepted {
+        job: JobReference { id, name },
+    }))
+}
+
+/// `POST command/stop`.
+pub(super) async fn stop(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    base: Base,
+    Body(request): Body<StopRequest>,
+) -> Fallible<StopAccepted> {
+    let id = job_id(&request.job)?;
+    if api.store.job(id).await?.is_none() {
+        return Err(unknown_job(&request.job).into());
+    }
+    let mode = if request.force == Some(true) {
+        Stop::Force
+    } else {
+        Stop::Gentle
+    };
+    tracing::info!(job_id = %id, login = caller.login, ?mode, "job to be stopped");
+    api.dispatch.stop(id, mode).await?;
+    let Some((job, _)) = api.store.job(id).await? else {
+        return Err(unknown_job(&request.job).into());
+    };
+    let name = id.to_string();
+    Ok(Answer::accepted(StopAccepted {
+        job: StoppedJob {
+            id: base.url(&path::job(&name)),
+            name,
+            nodes: counts(&job.node_states),
+        },
+    }))
+}
+
+fn counts(states: &BTreeMap<NodeState, u64>) -> NodeCounts {
+    let mut counts = NodeCounts::default();
+    for (state, number) in states {
+        let place = match state {
+            NodeState::New | NodeState::Ready => &mut counts.new,
+            NodeState::Running | NodeState::Stopping => &mut counts.running,
+            NodeState::Stopped => &mut counts.stopped,
+            NodeState::Finished => &mut counts.finished,
+            NodeState::Failed => &mut counts.failed,
+            NodeState::Errored => &mut counts.errored,
+            NodeState::Skipped => &mut counts.skipped,
+        };
+        *place += number;
+    }
+    counts
+}

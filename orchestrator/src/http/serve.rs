@@ -1,0 +1,131 @@
+//! The listening socket: TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2. Each connection is a task of its own,
+//! from the first byte of its handshake on, so that nobody waits for a slow one.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use daemon::Tasks;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// How many connections there may be at once; more wait in the kernel. Clients are people, scripts
+/// and consoles, each with a handful.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to send the head of a request, which is also how long an HTTP/1.1
+/// connection may idle: clients of the original keep theirs for 30 seconds.
+const HEAD: Duration = Duration::from_secs(75);
+
+/// How many requests one HTTP/2 connection may have at once.
+const MAX_STREAMS: u32 = 100;
+
+/// How long open requests have when the process ends. The longest wait for one write.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long to wait after the system refused to accept, which it does when descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Serves until shutdown.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    tasks: Tasks,
+) {
+    let shutdown = tasks.shutdown_token();
+    let acceptor = TlsAcceptor::from(tls);
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        match accepted {
+            Ok((stream, permit)) => {
+                let acceptor = acceptor.clone();
+                let router = router.clone();
+                let shutdown = shutdown.clone();
+                tasks.spawn("http-connection", async move {
+                    connection(stream, acceptor, router, shutdown).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await;
+    let permit = permit.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let peer = stream.peer_addr().map(|peer| peer.to_string());
+    let peer = peer.unwrap_or_default();
+    // Without it, the last part of an answer may wait for the client's acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(peer, %error, "TCP_NODELAY not set");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(peer, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(peer, "TLS handshake took too long");
+            return;
+        }
+    };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS);
+    let service = TowerToHyperService::new(router);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN, served).await {
+                Ok(result) => result,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(peer, error, "connection ended in an error");
+    }
+}

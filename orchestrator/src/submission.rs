@@ -1,0 +1,194 @@
+//! From a request to a job: everything that must be right before anything is stored or sent.
+
+use orchestrator_api::{ApiError, ErrorKind, TaskOptions, TaskRequest};
+use pxp::{FileUri, Implementation, Input, JsonObject, TaskFile, TaskMetadata, TaskRun};
+use serde_json::{Map, Value};
+use task_data::{InputMethod, ParameterFault, Task};
+use uuid::Uuid;
+
+use crate::scope;
+use crate::store::{FileRef, NewJob, NewNode};
+
+/// The longest description, in bytes: a sentence, not a document.
+const MAX_DESCRIPTION: usize = 4096;
+
+/// A job that may be stored, and what its agents are to be sent.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) job: NewJob,
+    pub(crate) request: JsonObject,
+}
+
+/// Checks a request against the task. `time_limit` is the one that holds when the request has none,
+/// in seconds; `at` the present in milliseconds since 1970.
+///
+/// # Errors
+/// The answer to the caller.
+pub(crate) fn prepare(
+    request: TaskRequest,
+    task: &Task,
+    environment: String,
+    owner: String,
+    time_limit: u64,
+    at: i64,
+) -> Result<Prepared, ApiError> {
+    let invalid = |msg: &str| ApiError::new(ErrorKind::ValidationError, msg);
+    if request.targets.is_some() {
+        return Err(invalid(
+            "targets without an agent are not supported; use a scope of nodes",
+        ));
+    }
+    let description = request.description.unwrap_or_default();
+    if description.len() > MAX_DESCRIPTION {
+        return Err(invalid("the description is longer than 4096 bytes"));
+    }
+    if request.timeout == Some(0) {
+        return Err(invalid("the timeout is zero"));
+    }
+    let noop = request.noop.unwrap_or_default();
+    let name = task.name.to_string();
+    if noop && !task.supports_noop() {
+        let msg = format!("Task {name} does not support noop");
+        return Err(ApiError::new(ErrorKind::ValidationError, msg).with("task", name));
+    }
+    if let Some(reserved) = request.params.keys().find(|name| name.starts_with('_')) {
+        let msg = format!(
+            "parameter '{reserved}' is reserved: names that begin with '_' are not the caller's"
+        );
+        return Err(
+            ApiError::new(ErrorKind::ValidationError, msg).with("parameter", reserved.as_str())
+        );
+    }
+    let nodes = scope::resolve(&request.scope)?;
+    let mut params = task
+        .check_parameters(&request.params)
+        .map_err(|faults| parameter_error(&name, &faults))?;
+    let time_limit = request.timeout.unwrap_or(time_limit);
+    let run = task_run(task, &params, noop, time_limit)
+        .and_then(|run| JsonObject::of(&run).ok())
+        .ok_or_else(|| invalid("the parameters cannot be written as JSON"))?;
+    let sensitive = take_sensitive(task, &mut params);
+    let stored = sensitive.is_empty().then(|| run.clone());
+    let files = task
+        .files
+        .iter()
+        .map(|file| FileRef {
+            sha256: file.sha256.clone(),
+            path: file.path.clone(),
+        })
+        .collect();
+    let nodes = nodes
+        .into_iter()
+        .filter_map(|certname| {
+            // A UUID always is a transaction id.
+            let transaction = Uuid::now_v7().to_string().parse().ok()?;
+            Some(NewNode {
+                certname,
+                transaction,
+            })
+        })
+        .collect();
+    let job = NewJob {
+        owner,
+        options: TaskOptions {
+            description,
+            plan_job: None,
+            noop,
+            task: name,
+            sensitive,
+            scheduled_job_id: None,
+            params,
+            scope: request.scope,
+            environment,
+            timeout: request.timeout,
+        },
+        userdata: request.userdata.unwrap_or_default(),
+        request: stored,
+        files,
+        time_limit,
+        nodes,
+        at,
+    };
+    Ok(Prepared { job, request: run })
+}
+
+/// Takes the values of sensitive parameters out; gives their names.
+fn take_sensitive(task: &Task, params: &mut Map<String, Value>) -> Vec<String> {
+    task.sensitive()
+        .into_iter()
+        .filter(|name| params.remove(*name).is_some())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn parameter_error(task: &str, faults: &[ParameterFault]) -> ApiError {
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let msg = format!("Invalid parameters for task {task}: {}", texts.join("; "));
+    let faults: Vec<Value> = faults
+        .iter()
+        .map(|fault| {
+            serde_json::json!({"parameter": fault.parameter, "problem": fault.problem.to_string()})
+        })
+        .collect();
+    ApiError::new(ErrorKind::ValidationError, msg)
+        .with("task", task)
+        .with("parameters", faults)
+}
+
+/// What agents are sent.
+fn task_run(
+    task: &Task,
+    params: &Map<String, Value>,
+    noop: bool,
+    time_limit: u64,
+) -> Option<TaskRun> {
+    let mut input = Input::default();
+    for (name, value) in params {
+        input.set(name, value).ok()?;
+    }
+    if noop {
+        input.set("_noop", &true).ok()?;
+    }
+    let metadata = &task.metadata;
+    let files = task
+        .files
+        .iter()
+        .map(|file| TaskFile {
+            filename: file.filename.clone(),
+            sha256: file.sha256.clone(),
+            size_bytes: Some(file.size_bytes),
+            uri: FileUri {
+                path: file.uri.path.clone(),
+                params: file.uri.params.clone(),
+            },
+        })
+        .collect();
+    let implementations = metadata.implementations.as_ref().map(|list| {
+        list.iter()
+            .map(|implementation| Implementation {
+                name: implementation.name.clone(),
+                requirements: Some(implementation.requirements.clone()),
+                files: Some(implementation.files.clone()),
+                input_method: method(implementation.input_method),
+            })
+            .collect()
+    });
+    Some(TaskRun {
+        task: task.name.to_string(),
+        files,
+        input,
+        input_method: None,
+        metadata: Some(TaskMetadata {
+            input_method: method(metadata.input_method),
+            implementations,
+            files: Some(metadata.files.clone()),
+            features: None,
+        }),
+        features: None,
+        timeout: Some(time_limit),
+    })
+}
+
+fn method(method: Option<InputMethod>) -> Option<String> {
+    method.map(|method| method.to_string())
+}
