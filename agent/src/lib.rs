@@ -1,1 +1,187 @@
-//! The PXP agent.
+//! The PXP agent: takes requests over PCP, runs them as contained processes, and sees to it that the
+//! requester learns the outcome, whatever is restarted in between.
+//!
+//! Read in this order: [`session`] (messages in), [`modules`] (what may be asked), [`engine`] (the
+//! table of transactions), [`transaction`] (the states, pure), [`spool`] (the same on disk),
+//! [`runner`] (files staged, the wrapper started, its end awaited), [`cache`], [`results`] and
+//! [`outbox`] (what the requester is told).
+
+pub mod cache;
+pub mod config;
+pub mod digest;
+pub mod disk;
+pub mod engine;
+pub mod modules;
+pub mod outbox;
+pub mod results;
+pub mod runner;
+pub mod session;
+pub mod spool;
+pub mod transaction;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::{Identity, IdentityError};
+use pcp::ClientType;
+use pcp_client::{ClientConfig, ClientHandle};
+use sandbox::{Facility, Support};
+
+use cache::{Cache, CacheError};
+use config::Config;
+use disk::Disk;
+use engine::{Engine, Retention};
+use runner::{Runner, Settings};
+use session::Session;
+use spool::{Spool, SpoolError};
+
+/// How long the parts of the agent may take to end. Tasks go on without it.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// An agent that is connected, or dials.
+#[derive(Debug)]
+pub struct Agent {
+    tasks: daemon::Tasks,
+    client: ClientHandle,
+}
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The certificates cannot be used.
+    #[error("the agent's certificates cannot be used")]
+    Identity(#[source] IdentityError),
+    /// The spool cannot be used.
+    #[error("the spool cannot be used")]
+    Spool(#[source] SpoolError),
+    /// The task cache cannot be used.
+    #[error("the task cache cannot be used")]
+    Cache(#[source] CacheError),
+    /// The agent's user is unknown.
+    #[error("the environment of tasks cannot be determined")]
+    Environment(#[source] std::io::Error),
+    /// There is no way to end all of a task's processes on this host.
+    #[error("tasks cannot be contained on this host: {0}")]
+    NoContainment(String),
+}
+
+impl Agent {
+    /// Loads certificates, takes the spool up where an earlier agent left it, and begins to dial.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let identity = Identity::load(&config.tls).map_err(StartError::Identity)?;
+        log_start(config, &identity);
+        let support = Support::probe(&config.wrapper);
+        log_support(&support)?;
+        let environment = runner::environment().map_err(StartError::Environment)?;
+        let spool = Spool::open(&config.spool_dir).map_err(StartError::Spool)?;
+        let tasks = daemon::Tasks::new();
+        let disk = Disk::default();
+        let mut client = ClientConfig::new(
+            config.brokers.clone(),
+            Arc::new(identity),
+            ClientType::agent(),
+            daemon::software("pxp-agent"),
+        );
+        client.max_message = config.max_message;
+        let (engine, commands) = engine::channel();
+        let (outbox, queue) = outbox::channel();
+        let (client, events) = pcp_client::start(client, &tasks);
+        let cache = Cache::open(&config.cache_dir, disk.clone(), client.clone());
+        let settings = Settings {
+            wrapper: config.wrapper.clone(),
+            support,
+            time_limit: config.task_time_limit,
+            output_limit: config.task_output_limit,
+            max_result: u64::try_from(config.max_message).unwrap_or(u64::MAX),
+            concurrency: config.task_concurrency,
+            environment,
+        };
+        let runner = Runner::new(settings, disk, spool, cache.map_err(StartError::Cache)?);
+        let retention = Retention {
+            spool: config.spool_ttl,
+            cache: config.cache_ttl,
+        };
+        let recovered = Engine::recover(
+            commands,
+            runner.clone(),
+            outbox.clone(),
+            tasks.clone(),
+            retention,
+            config.task_concurrency,
+        );
+        let recovered = recovered.await.map_err(StartError::Spool)?;
+        tasks.spawn_core("engine", recovered.run());
+        let sender = outbox::Sender::new(
+            queue,
+            client.clone(),
+            runner.clone(),
+            engine.clone(),
+            config.max_message,
+        );
+        tasks.spawn_core("outbox", sender.run(tasks.shutdown_token()));
+        let session = Session {
+            events,
+            engine,
+            outbox,
+            runner,
+            controllers: config.controllers.clone().into(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn_core("session", session.run());
+        daemon::watchdog(&tasks);
+        Ok(Self { tasks, client })
+    }
+
+    /// The connection to the broker.
+    #[must_use]
+    pub fn client(&self) -> &ClientHandle {
+        &self.client
+    }
+
+    /// Ends when a part of the agent has ended, which none should.
+    pub async fn failed(&self) {
+        self.tasks.shutdown_token().cancelled().await;
+    }
+
+    /// Says goodbye to the broker and ends; running tasks go on. `false` when a part did not end in
+    /// time.
+    pub async fn stop(self) -> bool {
+        self.tasks.shutdown(SHUTDOWN).await
+    }
+}
+
+fn log_start(config: &Config, identity: &Identity) {
+    tracing::info!(
+        version = daemon::VERSION,
+        certname = %identity.certname(),
+        configuration = %config.path.display(),
+        "pxp-agent started"
+    );
+    for key in &config.without_effect {
+        tracing::info!(key, "option has no effect in this agent");
+    }
+    if config.controllers.is_empty() {
+        tracing::warn!("the list of controllers is empty: every request will be refused");
+    }
+}
+
+fn log_support(support: &Support) -> Result<(), StartError> {
+    let lines = support.describe();
+    for line in &lines {
+        tracing::info!(support = line, "containment of tasks");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        tracing::warn!(
+            "running as an ordinary user: tasks run as that user and cannot manage the node"
+        );
+    }
+    match (&support.cgroup, &support.pid_namespace) {
+        (Facility::Missing(_), Facility::Missing(_)) => {
+            Err(StartError::NoContainment(lines.join("; ")))
+        }
+        _ => Ok(()),
+    }
+}

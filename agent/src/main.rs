@@ -1,3 +1,76 @@
-//! The PXP agent.
+//! The program `pxp-agent`: arguments, configuration, run, exit code.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use daemon::Threads;
+use pxp_agent::Agent;
+use pxp_agent::config::{Config, defaults};
+
+/// Takes requests from the orchestrator over a PCP broker and runs them on this node.
+#[derive(Debug, Parser)]
+#[command(version = daemon::VERSION)]
+struct Arguments {
+    /// The configuration file, or a directory of *.conf files.
+    #[arg(long, alias = "config-file", value_name = "PATH", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the configuration, print what it means, and exit.
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code.into(),
+        #[expect(clippy::print_stderr, reason = "logging may not have begun")]
+        Err(error) => {
+            eprintln!("pxp-agent: {error:#}");
+            daemon::ExitCode::Failure.into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<daemon::ExitCode> {
+    let path = match arguments.config {
+        Some(path) => path,
+        None => defaults::config_file().context("cannot find the configuration file")?,
+    };
+    let config = match Config::load(&path) {
+        Ok(config) => config,
+        Err(faults) => return Ok(daemon::config::refuse(&faults)),
+    };
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    if let Some(Command::CheckConfig) = arguments.command {
+        print!("{config}");
+        return Ok(daemon::ExitCode::Ok);
+    }
+    daemon::logs::start(&config.log)?;
+    let runtime = daemon::runtime(Threads::Current).context("cannot start")?;
+    runtime.block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> anyhow::Result<daemon::ExitCode> {
+    let agent = Agent::start(config).await?;
+    daemon::ready();
+    let code = tokio::select! {
+        biased;
+        () = agent.failed() => daemon::ExitCode::Failure,
+        signal = daemon::signal() => {
+            tracing::info!(?signal, "stopping; running tasks go on");
+            daemon::ExitCode::Ok
+        }
+    };
+    daemon::stopping();
+    if !agent.stop().await {
+        tracing::warn!("a part of the agent did not end in time");
+    }
+    Ok(code)
+}

@@ -1,0 +1,417 @@
+//! Task files: fetched over the mesh by their SHA-256, kept, and copied out.
+//!
+//! `<task-cache-dir>/<sha256>/<name>`. What is run is never the file in the cache but a private copy
+//! in the transaction's directory, whose digest is computed while it is written: whatever happens to
+//! the cache, a task runs exactly the bytes that were asked for. A file that is wanted by several
+//! transactions at once is fetched once.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use pcp::{ContentErrorCode, Digest};
+use pcp_client::{ClientHandle, FetchError, State};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::disk::{Disk, DiskError};
+use crate::modules::task;
+
+/// The largest file that is fetched. Task files are scripts; some bring an archive along.
+const MAX_FILE: u64 = 1 << 30;
+
+/// How much is read before it is hashed and written, on another thread.
+const CHUNK: usize = 256 * 1024;
+
+/// The pauses between tries, as in the original: five tries in all.
+const PAUSES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
+/// How long a try waits for a connection to a broker before it counts as failed.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
+
+const DIRECTORY_MODE: u32 = 0o700;
+/// Support files keep the executable bit that the original gives to every file, too.
+const FILE_MODE: u32 = 0o700;
+
+/// The cache directory and the way to what it lacks.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    dir: Arc<Path>,
+    disk: Disk,
+    client: ClientHandle,
+    fetching: Arc<Mutex<HashMap<Digest, Weak<Semaphore>>>>,
+    /// Read while a copy is written, by whoever starts processes written while it does. Between the
+    /// making of a process and its `execve` it holds all our descriptors; were a file being written
+    /// just then, executing that file would fail with "text file busy".
+    starting: Arc<RwLock<()>>,
+}
+
+/// Why a file could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// All tries failed; the last of them so.
+    #[error("Failed to download file with: {name}")]
+    Download {
+        /// The file's name.
+        name: String,
+        /// What went wrong the last time.
+        #[source]
+        source: DownloadError,
+    },
+    /// The disk refuses.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was to be done.
+        operation: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It was fetched and is gone again: somebody removes files from the cache.
+    #[error("the file {0} vanished from the task cache")]
+    Vanished(String),
+    /// The work could not be done.
+    #[error("the task cache cannot be used")]
+    Disk(#[source] DiskError),
+}
+
+/// Why one try to fetch a file failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// Nobody gives it to us.
+    #[error("it could not be fetched")]
+    Fetch(#[source] FetchError),
+    /// It is too large.
+    #[error("it has {0} bytes, and the limit is {MAX_FILE}")]
+    TooLarge(u64),
+    /// The transfer broke off.
+    #[error("its transfer broke off")]
+    Transfer(#[source] io::Error),
+    /// It is not what was asked for.
+    #[error("it has a SHA that differs from the provided SHA: {found} in place of {wanted}")]
+    Mismatch {
+        /// What was asked for.
+        wanted: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// It could not be written.
+    #[error("it could not be written")]
+    Cache(#[source] Box<CacheError>),
+}
+
+impl Cache {
+    /// A cache in a directory, which is made when there is none. Blocks.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the directory cannot be made.
+    pub fn open(dir: &Path, disk: Disk, client: ClientHandle) -> Result<Self, CacheError> {
+        make_directories(dir)?;
+        Ok(Self {
+            dir: dir.into(),
+            disk,
+            client,
+            fetching: Arc::default(),
+            starting: Arc::default(),
+        })
+    }
+
+    /// To be written while processes are started.
+    #[must_use]
+    pub fn starting(&self) -> &RwLock<()> {
+        &self.starting
+    }
+
+    /// Puts a private, verified copy of a file at `to`, which may be there already.
+    ///
+    /// # Errors
+    /// [`CacheError`] when it cannot be had.
+    pub async fn place(&self, file: &task::File, to: &Path) -> Result<(), CacheError> {
+        if self.copy(file, to).await? {
+            return Ok(());
+        }
+        let turn = self.turn(file.digest);
+        // Never closed.
+        let _turn = turn.acquire().await;
+        if self.copy(file, to).await? {
+            return Ok(());
+        }
+        self.download(file).await?;
+        if self.copy(file, to).await? {
+            Ok(())
+        } else {
+            Err(CacheError::Vanished(file.name.clone()))
+        }
+    }
+
+    /// Removes what has not been used for `age`. Blocks. Copies that are being made are not
+    /// disturbed: they hold the file open.
+    ///
+    /// # Errors
+    /// [`CacheError`] for the directory, or the first entry that cannot be removed.
+    pub fn purge(&self, age: Duration, now: SystemTime) -> Result<usize, CacheError> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.dir).map_err(failed("list", &self.dir))? {
+            let path = entry.map_err(failed("list", &self.dir))?.path();
+            let is_ours = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.parse::<Digest>().is_ok());
+            let metadata = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
+            let used = metadata.modified().map_err(failed("look at", &path))?;
+            let old = now.duration_since(used).is_ok_and(|unused| unused > age);
+            if is_ours && metadata.is_dir() && old {
+                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// One at a time may fetch a digest; the others find it when it is their turn.
+    fn turn(&self, digest: Digest) -> Arc<Semaphore> {
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        fetching.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = fetching.get(&digest).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Semaphore::new(1));
+        fetching.insert(digest, Arc::downgrade(&turn));
+        turn
+    }
+
+    fn path(&self, file: &task::File) -> (PathBuf, PathBuf) {
+        let directory = self.dir.join(file.digest.to_string());
+        let path = directory.join(&file.name);
+        (directory, path)
+    }
+
+    async fn copy(&self, file: &task::File, to: &Path) -> Result<bool, CacheError> {
+        let (directory, path) = self.path(file);
+        let digest = file.digest;
+        let to = to.to_path_buf();
+        let starting = Arc::clone(&self.starting);
+        let work = move || {
+            let _writing = starting.read().unwrap_or_else(PoisonError::into_inner);
+            copy(&directory, &path, digest, &to)
+        };
+        self.disk.run(work).await.map_err(CacheError::Disk)?
+    }
+
+    async fn download(&self, file: &task::File) -> Result<(), CacheError> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let error = match self.try_download(file).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let pause = if error.is_final() {
+                None
+            } else {
+                pauses.next()
+            };
+            let Some(pause) = pause else {
+                return Err(CacheError::Download {
+                    name: file.name.clone(),
+                    source: error,
+                });
+            };
+            tracing::warn!(
+                file = file.name,
+                digest = %file.digest,
+                error = daemon::error_chain(&error),
+                "task file not fetched, trying again"
+            );
+            sleep(pause).await;
+        }
+    }
+
+    async fn try_download(&self, file: &task::File) -> Result<(), DownloadError> {
+        let mut state = self.client.state();
+        let connected = state.wait_for(|state| matches!(state, State::Connected { .. }));
+        // What comes of it shows the request itself.
+        timeout(CONNECTION_PATIENCE, connected).await.ok();
+        let content = self
+            .client
+            .fetch(file.digest)
+            .await
+            .map_err(DownloadError::Fetch)?;
+        if content.size > MAX_FILE {
+            return Err(DownloadError::TooLarge(content.size));
+        }
+        let (directory, path) = self.path(file);
+        let part = directory.join(format!(".part-{}", uuid::Uuid::new_v4()));
+        let taken = self
+            .take(content.reader, file.digest, directory, part.clone(), path)
+            .await;
+        if taken.is_err() {
+            let gone = move || fs::remove_file(part);
+            // It may never have been made; what is left over is removed with its directory.
+            self.disk.run(gone).await.ok();
+        }
+        taken
+    }
+
+    async fn take(
+        &self,
+        mut reader: impl AsyncRead + Unpin,
+        wanted: Digest,
+        directory: PathBuf,
+        part: PathBuf,
+        path: PathBuf,
+    ) -> Result<(), DownloadError> {
+        let target = part.clone();
+        let create = move || {
+            make_directories(&directory)?;
+            create(&target)
+        };
+        let mut output = self
+            .disk
+            .run(create)
+            .await
+            .map_err(of_disk)?
+            .map_err(of_cache)?;
+        let mut hasher = Sha256::new();
+        loop {
+            let (chunk, ended) = read_chunk(&mut reader)
+                .await
+                .map_err(DownloadError::Transfer)?;
+            let target = part.clone();
+            let write = move || {
+                hasher.update(&chunk);
+                output.write_all(&chunk).map_err(failed("write", &target))?;
+                Ok((hasher, output))
+            };
+            (hasher, output) = self
+                .disk
+                .run(write)
+                .await
+                .map_err(of_disk)?
+                .map_err(of_cache)?;
+            if ended {
+                break;
+            }
+        }
+        let found = Digest(hasher.finalize().into());
+        if found != wanted {
+            return Err(DownloadError::Mismatch { wanted, found });
+        }
+        let rename = move || fs::rename(&part, &path).map_err(failed("create", &path));
+        self.disk
+            .run(rename)
+            .await
+            .map_err(of_disk)?
+            .map_err(of_cache)
+    }
+}
+
+impl DownloadError {
+    /// Whether another try would only end in the same way.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Fetch(FetchError::Refused(error)) => error.code == ContentErrorCode::Unauthorized,
+            Self::Fetch(_) | Self::Transfer(_) => false,
+            Self::TooLarge(_) | Self::Mismatch { .. } | Self::Cache(_) => true,
+        }
+    }
+}
+
+/// Reads until the chunk is full or the file ends, which the second value says.
+async fn read_chunk(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, bool)> {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    loop {
+        if reader.read_buf(&mut chunk).await? == 0 {
+            return Ok((chunk, true));
+        }
+        if chunk.len() >= CHUNK {
+            return Ok((chunk, false));
+        }
+    }
+}
+
+/// Copies a cached file if it is there and is what it should be.
+fn copy(directory: &Path, path: &Path, wanted: Digest, to: &Path) -> Result<bool, CacheError> {
+    let mut from = match File::open(path) {
+        Ok(from) => from,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(failed("open", path)(source)),
+    };
+    // Purging goes by the time of the last use.
+    File::open(directory)
+        .and_then(|directory| directory.set_modified(SystemTime::now()))
+        .map_err(failed("touch", directory))?;
+    if let Some(parent) = to.parent() {
+        make_directories(parent)?;
+    }
+    let mut output = create(to)?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let length = match from.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(failed("read", path)(source)),
+        };
+        let read = chunk.get(..length).unwrap_or_default();
+        hasher.update(read);
+        output.write_all(read).map_err(failed("write", to))?;
+    }
+    if Digest(hasher.finalize().into()) == wanted {
+        return Ok(true);
+    }
+    drop(output);
+    tracing::warn!(file = %path.display(), "cached task file was altered; fetching it again");
+    for path in [to, path] {
+        fs::remove_file(path).map_err(failed("remove", path))?;
+    }
+    Ok(false)
+}
+
+fn create(path: &Path) -> Result<File, CacheError> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(FILE_MODE)
+        .open(path)
+        .map_err(failed("create", path))
+}
+
+fn make_directories(path: &Path) -> Result<(), CacheError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(path)
+        .map_err(failed("create", path))
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+    let path = path.to_path_buf();
+    move |source| CacheError::Io {
+        operation,
+        path,
+        source,
+    }
+}
+
+fn of_disk(error: DiskError) -> DownloadError {
+    of_cache(CacheError::Disk(error))
+}
+
+fn of_cache(error: CacheError) -> DownloadError {
+    DownloadError::Cache(Box::new(error))
+}

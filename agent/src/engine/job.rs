@@ -1,0 +1,171 @@
+//! What goes on beside the engine for each transaction: it is written down, run, and its end noted.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use pxp::TransactionId;
+use sandbox::{Adoption, RunDir};
+use tokio::sync::mpsc::{self, OwnedPermit};
+
+use super::{Retention, before};
+use crate::modules::Process;
+use crate::results;
+use crate::runner::Runner;
+use crate::spool::{Begun, Durability, SpoolError};
+use crate::transaction::{
+    Finished, Found, Outcome, Recovered, Reported, Request, Stored, Transaction,
+};
+
+/// What a job tells the engine. All but the first are its last word.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The transaction is on disk.
+    Durable(Arc<Request>),
+    /// It could not be written, and does not exist.
+    NotDurable(Arc<Request>, SpoolError),
+    /// The id is in use, by this transaction.
+    Known(Arc<Request>, Box<Result<Stored, SpoolError>>),
+    /// It has an outcome.
+    Ended(Transaction<Finished>),
+    /// It is done with.
+    Reported(TransactionId),
+    /// The job panicked or was dropped.
+    Interrupted(TransactionId),
+}
+
+/// A place in the engine's queue for the last word of a job, which comes even if the job panics.
+#[derive(Debug)]
+pub(super) struct EndGuard {
+    id: TransactionId,
+    permit: Option<OwnedPermit<Event>>,
+}
+
+impl EndGuard {
+    pub(super) fn new(id: TransactionId, permit: OwnedPermit<Event>) -> Self {
+        Self {
+            id,
+            permit: Some(permit),
+        }
+    }
+
+    fn end(mut self, event: Event) {
+        if let Some(permit) = self.permit.take() {
+            permit.send(event);
+        }
+    }
+}
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            permit.send(Event::Interrupted(self.id.clone()));
+        }
+    }
+}
+
+/// Writes a new transaction down and brings it to its end, unless its id is in use.
+pub(super) async fn run(
+    runner: Runner,
+    request: Arc<Request>,
+    process: Process,
+    guard: EndGuard,
+    events: mpsc::Sender<Event>,
+) {
+    let transaction = Transaction::accept(Arc::clone(&request), Timestamp::now());
+    let stored = Stored::Accepted(transaction.clone());
+    let spool = runner.spool().clone();
+    match runner.disk().run(move || spool.begin(&stored)).await {
+        Ok(Ok(Begun::New)) => {}
+        Ok(Ok(Begun::Exists(known))) => return guard.end(Event::Known(request, Box::new(known))),
+        Ok(Err(error)) => return guard.end(Event::NotDurable(request, error)),
+        // Nobody was told of it, and nothing runs; the requester asks again.
+        Err(_stopping) => return,
+    }
+    // The engine is there until all jobs are dropped.
+    events.send(Event::Durable(request)).await.ok();
+    let transaction = runner.run(transaction, process).await;
+    runner.settle(&transaction).await;
+    guard.end(Event::Ended(transaction));
+}
+
+/// Goes on with a transaction of which only the files are left.
+pub(super) async fn take_up(runner: Runner, stored: Stored, guard: EndGuard) {
+    let directory = RunDir::new(runner.spool().directory(&stored.request().id));
+    let id = stored.request().id.clone();
+    let adopted = runner.disk().run(move || sandbox::adopt(&directory)).await;
+    let found = match adopted {
+        Ok(Ok(Adoption::Running(alive))) => Found::Alive(alive),
+        Ok(Ok(Adoption::Ended(report))) => Found::Ended(results::outcome(&report, None)),
+        Ok(Ok(Adoption::Lost)) => Found::Nothing,
+        Ok(Err(error)) => Found::Ended(Outcome::Failed(format!(
+            "the agent restarted and cannot tell what became of the task: {}",
+            daemon::error_chain(&error)
+        ))),
+        // The next agent finds it as it is.
+        Err(_stopping) => return,
+    };
+    let transaction = match stored.recover(found, Timestamp::now()) {
+        Recovered::Running(transaction, alive) => {
+            tracing::info!(transaction_id = %id, "a task of an earlier agent is still running");
+            runner.watch(transaction, alive, None).await
+        }
+        Recovered::Ended(transaction) => transaction,
+        Recovered::Finished(transaction) => return guard.end(Event::Ended(transaction)),
+        Recovered::Reported(_) => return guard.end(Event::Reported(id)),
+    };
+    runner.settle(&transaction).await;
+    guard.end(Event::Ended(transaction));
+}
+
+/// Writes down that a transaction is done with. Were that lost, its outcome would be sent once more.
+pub(super) async fn report(runner: Runner, transaction: Transaction<Reported>, guard: EndGuard) {
+    let id = transaction.id().clone();
+    let stored = Stored::Reported(transaction);
+    let spool = runner.spool().clone();
+    let written = runner
+        .disk()
+        .run(move || spool.write(&stored, Durability::Lazy))
+        .await;
+    if let Ok(Err(error)) = written {
+        let error = daemon::error_chain(&error);
+        tracing::warn!(transaction_id = %id, error, "the spool could not be written");
+    }
+    guard.end(Event::Reported(id));
+}
+
+/// Removes transactions that ended long ago, and task files that are not used. Blocks.
+pub(super) fn purge(runner: &Runner, retention: Retention, now: Timestamp) {
+    if let Some(age) = retention.spool {
+        match purge_spool(runner, before(now, age)) {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "old transactions removed"),
+            Err(error) => {
+                let error = daemon::error_chain(&error);
+                tracing::warn!(error, "old transactions not removed");
+            }
+        }
+    }
+    if let Some(age) = retention.cache {
+        match runner.cache().purge(age, now.into()) {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "unused task files removed"),
+            Err(error) => {
+                let error = daemon::error_chain(&error);
+                tracing::warn!(error, "unused task files not removed");
+            }
+        }
+    }
+}
+
+fn purge_spool(runner: &Runner, cutoff: Timestamp) -> Result<usize, SpoolError> {
+    let mut removed = 0;
+    for stored in runner.spool().contents()?.transactions {
+        if let Stored::Reported(transaction) = stored
+            && transaction.ended() < cutoff
+        {
+            runner.spool().remove(transaction.id())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,177 @@
+//! What this agent offers: modules, their actions, and how a request is read as one of them. The
+//! texts of refusals are the original's.
+
+pub mod echo;
+pub mod ping;
+pub mod status;
+pub mod task;
+
+use pxp::{JsonObject, StatusQuery};
+use serde::de::DeserializeOwned;
+
+use task::Task;
+
+/// An action that gives its results at once, and only to a blocking request.
+#[derive(Debug)]
+pub enum Immediate {
+    /// `echo echo`
+    Echo(echo::Echo),
+    /// `ping ping`
+    Ping(ping::Ping),
+    /// `status query`
+    StatusQuery(StatusQuery),
+}
+
+/// An action that runs a process.
+#[derive(Debug)]
+pub enum Process {
+    /// `task run`
+    Task(Box<Task>),
+}
+
+/// Any action.
+#[derive(Debug)]
+pub enum Action {
+    /// Done at once.
+    Immediate(Immediate),
+    /// Takes its time.
+    Process(Process),
+}
+
+/// Why a request is not one for an action of this agent. The texts are sent to the requester.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such module.
+    #[error("unknown module: {0}")]
+    UnknownModule(String),
+    /// The module has no such action.
+    #[error("unknown action '{action}' for module '{module}'")]
+    UnknownAction {
+        /// The module.
+        module: String,
+        /// The action asked for.
+        action: String,
+    },
+    /// The parameters are not those of the action. Which of them is left out, for the text would
+    /// show its value.
+    #[error("invalid input for '{module} {action}' (column {column} of its parameters)")]
+    InvalidInput {
+        /// The module.
+        module: &'static str,
+        /// The action.
+        action: &'static str,
+        /// Where reading stopped.
+        column: usize,
+    },
+    /// The parameters of `task run` are of the right types, and cannot be used.
+    #[error("invalid input for 'task run': {0}")]
+    InvalidTask(#[from] task::TaskError),
+    /// The module has nothing that takes its time.
+    #[error("the module '{0}' supports only blocking PXP requests")]
+    OnlyBlocking(&'static str),
+}
+
+impl Process {
+    /// What it is done with, for an operator's eyes.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Task(task) => Some(task.name()),
+        }
+    }
+}
+
+impl Action {
+    /// Reads what a blocking request asks for.
+    ///
+    /// # Errors
+    /// [`Refused`], to be told to the requester.
+    pub fn parse(module: &str, action: &str, params: Option<&JsonObject>) -> Result<Self, Refused> {
+        Ok(match (module, action) {
+            ("echo", "echo") => Self::Immediate(Immediate::Echo(read("echo", "echo", params)?)),
+            ("ping", "ping") => Self::Immediate(Immediate::Ping(read("ping", "ping", params)?)),
+            ("status", "query") => {
+                Self::Immediate(Immediate::StatusQuery(read("status", "query", params)?))
+            }
+            ("task", "run") => Self::Process(Process::Task(Box::new(Task::new(read(
+                "task", "run", params,
+            )?)?))),
+            ("echo" | "ping" | "status" | "task", _) => {
+                return Err(Refused::UnknownAction {
+                    module: module.to_owned(),
+                    action: action.to_owned(),
+                });
+            }
+            _ => return Err(Refused::UnknownModule(module.to_owned())),
+        })
+    }
+}
+
+impl Process {
+    /// Reads what a non-blocking request asks for.
+    ///
+    /// # Errors
+    /// [`Refused`], to be told to the requester.
+    pub fn parse(module: &str, action: &str, params: Option<&JsonObject>) -> Result<Self, Refused> {
+        match Action::parse(module, action, params)? {
+            Action::Process(process) => Ok(process),
+            Action::Immediate(Immediate::Echo(_)) => Err(Refused::OnlyBlocking("echo")),
+            Action::Immediate(Immediate::Ping(_)) => Err(Refused::OnlyBlocking("ping")),
+            Action::Immediate(Immediate::StatusQuery(_)) => Err(Refused::OnlyBlocking("status")),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    module: &'static str,
+    action: &'static str,
+    params: Option<&JsonObject>,
+) -> Result<T, Refused> {
+    let read = match params {
+        Some(params) => params.parse(),
+        None => serde_json::from_str("{}"),
+    };
+    read.map_err(|error| Refused::InvalidInput {
+        module,
+        action,
+        column: error.column(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(module: &str, action: &str, params: &str) -> Result<Action, Refused> {
+        Action::parse(module, action, Some(&serde_json::from_str(params).unwrap()))
+    }
+
+    #[test]
+    fn each_refusal_has_the_text_of_the_original() {
+        let text = |module, action, params| parse(module, action, params).unwrap_err().to_string();
+        assert_eq!(text("x", "run", "{}"), "unknown module: x");
+        assert_eq!(
+            text("task", "walk", "{}"),
+            "unknown action 'walk' for module 'task'"
+        );
+        assert!(text("task", "run", "{}").starts_with("invalid input for 'task run'"));
+        assert!(text("echo", "echo", "{\"argument\":1}").starts_with("invalid input for 'echo"));
+        let query = serde_json::from_str("{\"transaction_id\":\"a\"}").unwrap();
+        let refused = Process::parse("status", "query", Some(&query)).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the module 'status' supports only blocking PXP requests"
+        );
+    }
+
+    #[test]
+    fn a_refusal_does_not_show_parameters() {
+        let refused = parse(
+            "task",
+            "run",
+            r#"{"task":"t","files":[],"input":"hunter2"}"#,
+        );
+        let error = refused.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+}

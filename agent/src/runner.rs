@@ -1,0 +1,380 @@
+//! From a process that was asked for to its outcome: files are staged, the wrapper is started, its
+//! end is awaited. Tasks outlive the agent: what is dropped here on shutdown is only the watching.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pxp::ActionResult;
+use sandbox::{Alive, Job, Policy, Profile, RunDir, Support};
+use tokio::net::unix::pipe;
+use tokio::sync::Semaphore;
+
+use crate::cache::{Cache, CacheError};
+use crate::disk::{Disk, DiskError};
+use crate::modules::Process;
+use crate::modules::task::{Task, TaskError};
+use crate::results::{self, NoResult};
+use crate::spool::{Durability, Spool, SpoolError};
+use crate::transaction::{Accepted, Finished, Outcome, Running, StartPermit, Stored, Transaction};
+
+/// How long a task that is being ended has between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Where the files of a task lie below its transaction's directory.
+const STAGING: &str = "task";
+
+/// Where tasks start, as those of the original do when it runs as a service.
+const WORKING_DIRECTORY: &str = "/";
+
+/// Where tasks find programs: what a login of root has, and Puppet's own.
+const PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/puppetlabs/bin";
+
+/// What tasks are run with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The execution wrapper.
+    pub wrapper: PathBuf,
+    /// What this host offers to hold a task's processes together.
+    pub support: Support,
+    /// The longest that a task may run.
+    pub time_limit: Duration,
+    /// How many bytes are kept of each of a task's output streams.
+    pub output_limit: u64,
+    /// The most bytes of output that a message can carry.
+    pub max_result: u64,
+    /// How many processes run at once; more wait.
+    pub concurrency: usize,
+    /// The environment of every task, without its parameters.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Runs processes.
+#[derive(Debug, Clone)]
+pub struct Runner(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    disk: Disk,
+    spool: Spool,
+    cache: Cache,
+    slots: Semaphore,
+}
+
+/// Why a process was not started. It did not run.
+#[derive(Debug, thiserror::Error)]
+enum NotStarted {
+    #[error("the agent is stopping")]
+    Stopping,
+    #[error("its files could not be had")]
+    Files(#[source] CacheError),
+    #[error("its parameters cannot be handed over")]
+    Parameters(#[source] TaskError),
+    #[error("this host cannot run it as it must be run")]
+    Plan(#[source] sandbox::PlanError),
+    #[error("the execution wrapper could not be started")]
+    Start(#[source] sandbox::StartError),
+    #[error("the spool could not be written")]
+    Spool(#[source] SpoolError),
+    #[error("it could not be started")]
+    Disk(#[source] DiskError),
+}
+
+impl Runner {
+    /// A runner that puts transactions into `spool` and takes files out of `cache`.
+    #[must_use]
+    pub fn new(settings: Settings, disk: Disk, spool: Spool, cache: Cache) -> Self {
+        Self(Arc::new(Inner {
+            slots: Semaphore::new(settings.concurrency),
+            settings,
+            disk,
+            spool,
+            cache,
+        }))
+    }
+
+    /// Where blocking work is done.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        &self.0.disk
+    }
+
+    /// Where transactions lie.
+    #[must_use]
+    pub fn spool(&self) -> &Spool {
+        &self.0.spool
+    }
+
+    /// Where task files lie.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// The most bytes of output that a message can carry.
+    #[must_use]
+    pub fn max_result(&self) -> u64 {
+        self.0.settings.max_result
+    }
+
+    /// Brings an accepted transaction, whose record is on disk, to its end.
+    pub async fn run(
+        &self,
+        transaction: Transaction<Accepted>,
+        process: Process,
+    ) -> Transaction<Finished> {
+        let id = transaction.id().clone();
+        let directory = self.0.spool.directory(&id);
+        let Ok(_slot) = self.0.slots.acquire().await else {
+            return transaction.fail(Timestamp::now(), did_not_run(&NotStarted::Stopping));
+        };
+        let transaction = transaction.stage();
+        let Process::Task(task) = process;
+        if let Err(error) = self.stage(&task, &directory).await {
+            return transaction.fail(Timestamp::now(), did_not_run(&error));
+        }
+        let limit = self.limit(&task);
+        let (transaction, permit) = transaction.start();
+        let started = Stored::Running(transaction.clone());
+        let runner = self.clone();
+        let start = move || {
+            // Before the process is there: should the agent end right here, the transaction counts
+            // as started.
+            let spool = &runner.0.spool;
+            spool
+                .write(&started, Durability::Flushed)
+                .map_err(NotStarted::Spool)?;
+            runner.start(permit, &task, id.as_str(), &directory)
+        };
+        match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
+            Ok(Ok(alive)) => self.watch(transaction, alive, Some(limit)).await,
+            Ok(Err(error)) | Err(error) => {
+                transaction.finish(Timestamp::now(), Outcome::Failed(did_not_run(&error)))
+            }
+        }
+    }
+
+    /// Waits for the end of a transaction's process.
+    pub async fn watch(
+        &self,
+        transaction: Transaction<Running>,
+        alive: Alive,
+        limit: Option<Duration>,
+    ) -> Transaction<Finished> {
+        let outcome = self.end_of(alive, limit).await;
+        transaction.finish(Timestamp::now(), outcome)
+    }
+
+    /// Writes the outcome down and clears away what only the process needed. A failure is logged
+    /// and changes nothing: the wrapper's report says the same after a restart.
+    pub async fn settle(&self, transaction: &Transaction<Finished>) {
+        let stored = Stored::Finished(transaction.clone());
+        let spool = self.0.spool.clone();
+        let staging = spool.directory(transaction.id()).join(STAGING);
+        let write = move || {
+            let written = spool.write(&stored, Durability::Flushed);
+            remove_tree(&staging);
+            written
+        };
+        let written = self.0.disk.run(write).await;
+        let error = match &written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => daemon::error_chain(error),
+            Err(error) => daemon::error_chain(error),
+        };
+        let id = transaction.id();
+        tracing::error!(transaction_id = %id, error, "outcome not written to the spool");
+    }
+
+    /// Runs a process for a blocking request, in a directory that is removed afterwards.
+    ///
+    /// # Errors
+    /// [`NoResult`] when it could not be run to a result.
+    pub async fn run_blocking(&self, process: Process) -> Result<ActionResult, NoResult> {
+        let token = uuid::Uuid::new_v4().as_u64_pair().0;
+        let spool = self.0.spool.clone();
+        let made = self.0.disk.run(move || spool.begin_blocking(token)).await;
+        let directory = match made.map_err(NotStarted::Disk) {
+            Ok(Ok(directory)) => directory,
+            Ok(Err(error)) => return Err(NoResult(did_not_run(&NotStarted::Spool(error)))),
+            Err(error) => return Err(NoResult(did_not_run(&error))),
+        };
+        let outcome = self.run_in(process, token, directory.clone()).await;
+        let max_result = self.0.settings.max_result;
+        let collect = move || {
+            let result = results::of(&directory, &outcome, max_result);
+            remove_tree(&directory);
+            result
+        };
+        let collected = self.0.disk.run(collect).await;
+        collected.map_err(|error| NoResult(daemon::error_chain(&error)))?
+    }
+
+    /// Ends the run of a blocking request whose requester has gone, and removes its directory.
+    pub async fn discard(&self, directory: PathBuf) {
+        let path = directory.clone();
+        let stop = move || {
+            let run = RunDir::new(path);
+            sandbox::stop(&run).map_err(|error| daemon::error_chain(&error))?;
+            sandbox::adopt(&run).map_err(|error| daemon::error_chain(&error))
+        };
+        match self.0.disk.run(stop).await {
+            Ok(Ok(sandbox::Adoption::Running(alive))) => {
+                self.end_of(alive, None).await;
+            }
+            Ok(Ok(sandbox::Adoption::Ended(_) | sandbox::Adoption::Lost)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(directory = %directory.display(), error, "left as it is");
+                return;
+            }
+            Err(_stopping) => return,
+        }
+        self.0.disk.run(move || remove_tree(&directory)).await.ok();
+    }
+
+    async fn run_in(&self, process: Process, token: u64, directory: PathBuf) -> Outcome {
+        let Ok(_slot) = self.0.slots.acquire().await else {
+            return Outcome::Failed(did_not_run(&NotStarted::Stopping));
+        };
+        let Process::Task(task) = process;
+        if let Err(error) = self.stage(&task, &directory).await {
+            return Outcome::Failed(did_not_run(&error));
+        }
+        let limit = self.limit(&task);
+        let runner = self.clone();
+        let name = format!("blocking-{token:016x}");
+        let permit = StartPermit::for_blocking_request();
+        let start = move || runner.start(permit, &task, &name, &directory);
+        match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
+            Ok(Ok(alive)) => self.end_of(alive, Some(limit)).await,
+            Ok(Err(error)) | Err(error) => Outcome::Failed(did_not_run(&error)),
+        }
+    }
+
+    fn limit(&self, task: &Task) -> Duration {
+        let own = self.0.settings.time_limit;
+        task.timeout().map_or(own, |asked| asked.min(own))
+    }
+
+    async fn stage(&self, task: &Task, directory: &Path) -> Result<(), NotStarted> {
+        let staging = directory.join(STAGING);
+        for (path, file) in task.files() {
+            let to = staging.join(path);
+            let placed = self.0.cache.place(file, &to).await;
+            placed.map_err(NotStarted::Files)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the wrapper. Blocks for about a millisecond.
+    fn start(
+        &self,
+        permit: StartPermit,
+        task: &Task,
+        name: &str,
+        directory: &Path,
+    ) -> Result<Alive, NotStarted> {
+        let settings = &self.0.settings;
+        let staging = directory.join(STAGING);
+        let delivery = task
+            .delivery(Some(&staging))
+            .map_err(NotStarted::Parameters)?;
+        let policy = Policy {
+            time_limit: self.limit(task),
+            grace: GRACE,
+            output_limit: settings.output_limit,
+            profile: Profile::Standard,
+        };
+        let program = staging.join(task.executable());
+        let job = Job {
+            program: &program,
+            arguments: Vec::new(),
+            environment: settings.environment.clone(),
+            working_directory: PathBuf::from(WORKING_DIRECTORY),
+            name,
+        };
+        let plan = sandbox::plan(&policy, &job, &settings.support).map_err(NotStarted::Plan)?;
+        let run = RunDir::new(directory.to_path_buf());
+        let _starting = self
+            .0
+            .cache
+            .starting()
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(permit);
+        sandbox::start(&settings.wrapper, &plan, &run, &delivery).map_err(NotStarted::Start)
+    }
+
+    async fn end_of(&self, alive: Alive, limit: Option<Duration>) -> Outcome {
+        wait(&alive).await;
+        match self.0.disk.run(move || alive.finish()).await {
+            Ok(Ok(report)) => results::outcome(&report, limit),
+            Ok(Err(error)) => results::outcome_without_report(&error),
+            Err(error) => Outcome::Failed(daemon::error_chain(&error)),
+        }
+    }
+}
+
+/// Waits until the wrapper has ended, as far as the system lets us; `finish` waits for the rest.
+async fn wait(alive: &Alive) {
+    let end = alive
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(pipe::Receiver::from_owned_fd);
+    let end = match end {
+        Ok(end) => end,
+        Err(error) => {
+            tracing::warn!(%error, "cannot watch an execution wrapper; a thread waits for it");
+            return;
+        }
+    };
+    // Nobody writes to this pipe; should somebody, it must not read as the end.
+    let mut nothing = [0; 64];
+    while end.readable().await.is_ok() {
+        match end.try_read(&mut nothing) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The environment of tasks: what a service has, and nothing of the agent's own.
+///
+/// # Errors
+/// When the user database cannot be read, or does not have the agent's user.
+pub fn environment() -> io::Result<Vec<(String, String)>> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?
+        .ok_or_else(|| io::Error::other("the agent's user has no entry in the user database"))?;
+    let home = user.dir.to_string_lossy().into_owned();
+    Ok([
+        ("PATH", PATH.to_owned()),
+        ("HOME", home),
+        ("USER", user.name.clone()),
+        ("LOGNAME", user.name),
+        ("SHELL", "/bin/sh".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into())
+}
+
+fn did_not_run(error: &NotStarted) -> String {
+    format!("the task did not run: {}", daemon::error_chain(error))
+}
+
+fn remove_tree(path: &Path) {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(directory = %path.display(), %error, "not removed");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! PCP in: messages from the broker are read as PXP, checked against the list of controllers, and
+//! handed to the engine, or, when they are blocking, to a task of their own. Nothing here waits for
+//! the outcome of a request, so that no request keeps others from being read.
+
+use std::sync::Arc;
+
+use pcp::{Certname, Envelope, Flags, Message};
+use pcp_client::Event;
+use pxp::{
+    BlockingRequest, JsonObject, MessageKind, NonBlockingRequest, OutcomeAcknowledgement,
+    StatusQuery, StatusResult, TransactionId,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::digest::RequestDigest;
+use crate::engine::{Command, EngineHandle, Progress};
+use crate::modules::{Action, Immediate, Process, status};
+use crate::outbox::{Outbox, Outgoing};
+use crate::results::NoResult;
+use crate::runner::Runner;
+use crate::transaction::{Notify, Request};
+
+/// How many blocking requests are in hand at once. They are questions, answered in milliseconds, or
+/// tasks of requesters that wait for them; more are refused.
+const BLOCKING: usize = 64;
+
+/// Reads the connection to the broker.
+#[derive(Debug)]
+pub struct Session {
+    /// What comes from the broker.
+    pub events: mpsc::Receiver<Event>,
+    /// Where non-blocking requests go.
+    pub engine: EngineHandle,
+    /// Where answers go.
+    pub outbox: Outbox,
+    /// What runs blocking requests.
+    pub runner: Runner,
+    /// Whose requests are taken.
+    pub controllers: Arc<[Certname]>,
+    /// Where the tasks of blocking requests belong.
+    pub tasks: daemon::Tasks,
+}
+
+impl Session {
+    /// Reads until shutdown.
+    pub async fn run(mut self) {
+        let shutdown = self.tasks.shutdown_token();
+        let blocking = Arc::new(Semaphore::new(BLOCKING));
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                event = self.events.recv() => event,
+            };
+            match event {
+                None => return,
+                Some(Event::Connected { welcome }) => {
+                    tracing::info!(broker = %welcome.broker, "connected");
+                    daemon::status(&format!("connected to {}", welcome.broker));
+                    self.engine.send(Command::Connected).await;
+                }
+                Some(Event::Disconnected { reason }) => {
+                    tracing::warn!(reason, "disconnected");
+                    daemon::status("not connected to a broker");
+                    self.engine.send(Command::Disconnected).await;
+                }
+                Some(Event::Message(message)) => self.on_message(&message, &blocking).await,
+                // Agents have neither links nor content.
+                Some(Event::Link(_) | Event::Content(_)) => {}
+            }
+        }
+    }
+
+    async fn on_message(&self, message: &Message, blocking: &Arc<Semaphore>) {
+        let envelope = &message.envelope;
+        tracing::debug!(
+            message_type = %envelope.message_type,
+            sender = %envelope.sender,
+            message_id = %envelope.id,
+            "received"
+        );
+        let kind = envelope
+            .message_type
+            .name()
+            .and_then(MessageKind::from_name);
+        match kind {
+            Some(MessageKind::NonBlockingRequest) => self.on_non_blocking(message).await,
+            Some(MessageKind::BlockingRequest) => self.on_blocking(message, blocking),
+            Some(MessageKind::OutcomeAcknowledgement) => self.on_acknowledgement(message).await,
+            // What only agents say.
+            Some(
+                MessageKind::BlockingResponse
+                | MessageKind::NonBlockingResponse
+                | MessageKind::ProvisionalResponse
+                | MessageKind::Error,
+            ) => tracing::debug!("an agent's message to an agent ignored"),
+            // Above all a broker's error_message: the requester of an outcome is not connected.
+            None => tracing::debug!(in_reply_to = ?envelope.in_reply_to, "not a request; ignored"),
+        }
+    }
+
+    async fn on_non_blocking(&self, message: &Message) {
+        let envelope = &message.envelope;
+        let Some(request) = self.read::<NonBlockingRequest>(message) else {
+            return;
+        };
+        let id = request.transaction_id.clone();
+        match self.admit(envelope, request) {
+            Ok((request, process)) => {
+                let request = Arc::new(request);
+                self.engine.send(Command::Submit { request, process }).await;
+            }
+            Err(text) => self.refuse(envelope, id, &text),
+        }
+    }
+
+    /// Everything about a non-blocking request that can be judged without the disk.
+    fn admit(
+        &self,
+        envelope: &Envelope,
+        request: NonBlockingRequest,
+    ) -> Result<(Request, Process), String> {
+        self.check_controller(envelope)?;
+        let NonBlockingRequest {
+            transaction_id,
+            notify_outcome,
+            module,
+            action,
+            params,
+        } = request;
+        let process = Process::parse(&module, &action, params.as_ref())
+            .map_err(|refused| refused.to_string())?;
+        let digest = RequestDigest::of(&module, &action, params.as_ref())
+            .map_err(|error| daemon::error_chain(&error))?;
+        let acknowledges = envelope.flags.contains(Flags::ACKNOWLEDGES);
+        let request = Request {
+            id: transaction_id,
+            requester: envelope.sender.clone(),
+            request_id: envelope.id,
+            subject: process.subject().map(str::to_owned),
+            module,
+            action,
+            digest,
+            notify: match (notify_outcome, acknowledges) {
+                (false, _) => Notify::Never,
+                (true, false) => Notify::Once,
+                (true, true) => Notify::UntilAcknowledged,
+            },
+        };
+        Ok((request, process))
+    }
+
+    fn on_blocking(&self, message: &Message, blocking: &Arc<Semaphore>) {
+        let envelope = &message.envelope;
+        let Some(request) = self.read::<BlockingRequest>(message) else {
+            return;
+        };
+        let BlockingRequest {
+            transaction_id,
+            module,
+            action,
+            params,
+        } = request;
+        let action = self.check_controller(envelope).and_then(|()| {
+            Action::parse(&module, &action, params.as_ref()).map_err(|error| error.to_string())
+        });
+        let action = match action {
+            Ok(action) => action,
+            Err(text) => return self.refuse(envelope, transaction_id, &text),
+        };
+        let Ok(place) = Arc::clone(blocking).try_acquire_owned() else {
+            let text =
+                format!("the agent is busy with {BLOCKING} blocking requests; try again later");
+            return self.refuse(envelope, transaction_id, &text);
+        };
+        let job = Blocking {
+            envelope: envelope.clone(),
+            id: transaction_id,
+            engine: self.engine.clone(),
+            outbox: self.outbox.clone(),
+            runner: self.runner.clone(),
+        };
+        let shutdown = self.tasks.shutdown_token();
+        self.tasks.spawn("blocking-request", async move {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = job.run(action) => {}
+            }
+            drop(place);
+        });
+    }
+
+    async fn on_acknowledgement(&self, message: &Message) {
+        let Some(acknowledgement) = self.read::<OutcomeAcknowledgement>(message) else {
+            return;
+        };
+        let id = acknowledgement.transaction_id;
+        // The engine compares the sender with the requester, who was a controller.
+        let from = message.envelope.sender.clone();
+        self.engine.send(Command::Acknowledge { id, from }).await;
+    }
+
+    fn read<T: DeserializeOwned>(&self, message: &Message) -> Option<T> {
+        match pxp::read(&message.body) {
+            Ok(request) => Some(request),
+            Err(error) => {
+                let sender = &message.envelope.sender;
+                tracing::warn!(%sender, %error, "malformed request refused");
+                let text = error.to_string();
+                self.outbox
+                    .offer(Outgoing::pcp_error(&message.envelope, &text));
+                None
+            }
+        }
+    }
+
+    fn check_controller(&self, envelope: &Envelope) -> Result<(), String> {
+        if self.controllers.contains(envelope.sender.certname()) {
+            return Ok(());
+        }
+        Err(format!(
+            "{} is not among the controllers of this agent",
+            envelope.sender
+        ))
+    }
+
+    fn refuse(&self, envelope: &Envelope, id: TransactionId, text: &str) {
+        let sender = &envelope.sender;
+        tracing::warn!(transaction_id = %id, %sender, reason = text, "request refused");
+        self.outbox.offer(Outgoing::refusal(envelope, id, text));
+    }
+}
+
+/// One blocking request.
+struct Blocking {
+    envelope: Envelope,
+    id: TransactionId,
+    engine: EngineHandle,
+    outbox: Outbox,
+    runner: Runner,
+}
+
+impl Blocking {
+    async fn run(self, action: Action) {
+        let results = match action {
+            Action::Immediate(Immediate::Echo(echo)) => object(&echo.run()),
+            Action::Immediate(Immediate::Ping(ping)) => object(&ping.run()),
+            Action::Immediate(Immediate::StatusQuery(query)) => {
+                self.status(query).await.and_then(|result| object(&result))
+            }
+            Action::Process(process) => {
+                let result = self.runner.run_blocking(process).await;
+                result.and_then(|result| object(&result))
+            }
+        };
+        let answer = match results {
+            Ok(results) => Outgoing::blocking(&self.envelope, self.id, results),
+            Err(NoResult(text)) => Outgoing::refusal(&self.envelope, self.id, &text),
+        };
+        self.outbox.send(answer).await;
+    }
+
+    async fn status(&self, query: StatusQuery) -> Result<StatusResult, NoResult> {
+        let id = query.transaction_id;
+        let spool = self.runner.spool().clone();
+        let max_result = self.runner.max_result();
+        let progress = self.engine.progress(id.clone()).await;
+        let query = move || match progress {
+            Progress::InProgress => StatusResult::running(id),
+            Progress::Ended(outcome) => status::ended(&spool, id, &outcome, max_result),
+            Progress::OnDisk => status::query(&spool, id, max_result),
+        };
+        let answered = self.runner.disk().run(query).await;
+        answered.map_err(|error| NoResult(daemon::error_chain(&error)))
+    }
+}
+
+fn object<T: Serialize>(results: &T) -> Result<JsonObject, NoResult> {
+    JsonObject::of(results).map_err(|error| NoResult(daemon::error_chain(&error)))
+}

@@ -1,0 +1,341 @@
+//! The transactions on disk: one directory each, named by the transaction id.
+//!
+//! `<spool-dir>/<transaction_id>/metadata` is a [`record`] of the transaction, which is replaced as a
+//! whole: written under another name, flushed, renamed. Beside it lie the files of the run. A new
+//! transaction's directory appears with its record in it or not at all. Names that begin with a dot
+//! are the agent's own, for no transaction id does: `.new-*` is a directory in the making, `.gone-*`
+//! one being removed, `.run-*` the run of a blocking request, `.lock` keeps a second agent away.
+//! Parameters are never written here.
+
+pub mod record;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pxp::TransactionId;
+
+use crate::transaction::Stored;
+use record::{Record, RecordError};
+
+/// The longest record. It holds a dozen short values and one message.
+const MAX_RECORD: u64 = 256 * 1024;
+
+/// Only the agent's own user may look into the spool: output of tasks may hold secrets.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+const METADATA: &str = "metadata";
+const LOCK: &str = ".lock";
+const NEW: &str = ".new-";
+const GONE: &str = ".gone-";
+const BLOCKING: &str = ".run-";
+
+/// The spool directory. Holding one means that no other agent uses it.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    dir: Arc<Path>,
+    _lock: Arc<File>,
+}
+
+/// What became of the wish to begin a transaction.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is on disk.
+    New,
+    /// The id is in use.
+    Exists(Result<Stored, SpoolError>),
+}
+
+/// How safely a record must be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It survives the loss of power.
+    Flushed,
+    /// After a loss of power the record before this one may be there again.
+    Lazy,
+}
+
+/// Everything that was found in the spool.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The transactions that could be read.
+    pub transactions: Vec<Stored>,
+    /// The runs of blocking requests, whose requesters have gone.
+    pub blocking_runs: Vec<PathBuf>,
+    /// What could not be read, and is left alone.
+    pub unreadable: Vec<SpoolError>,
+}
+
+/// Why the spool could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// Another agent holds the directory.
+    #[error("another agent uses the spool directory {}", .0.display())]
+    InUse(PathBuf),
+    /// An operation on a file or directory failed.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was to be done.
+        operation: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is there, and is not a record of this transaction.
+    #[error("{} is not a record of its transaction", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: RecordError,
+    },
+    /// Something lies in the spool that is no transaction.
+    #[error("{} is no transaction", .0.display())]
+    Foreign(PathBuf),
+}
+
+impl Spool {
+    /// Opens the spool directory, making it when there is none, and clears away what an earlier
+    /// agent left half made or half removed.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when it cannot be used, or another agent uses it.
+    pub fn open(dir: &Path) -> Result<Self, SpoolError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY_MODE)
+            .create(dir)
+            .map_err(failed("create", dir))?;
+        // An existing directory may have the original's wider mode.
+        fs::set_permissions(dir, Permissions::from_mode(DIRECTORY_MODE))
+            .map_err(failed("set the mode of", dir))?;
+        let path = dir.join(LOCK);
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .open(&path)
+            .map_err(failed("create", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse(dir.to_path_buf())),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
+        }
+        let spool = Self {
+            dir: dir.into(),
+            _lock: Arc::new(lock),
+        };
+        for name in spool.names()? {
+            if name.starts_with(NEW) || name.starts_with(GONE) {
+                let path = dir.join(name);
+                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(spool)
+    }
+
+    /// The directory of a transaction.
+    #[must_use]
+    pub fn directory(&self, id: &TransactionId) -> PathBuf {
+        self.dir.join(id.as_str())
+    }
+
+    /// Writes a new transaction down, durably, unless its id is in use.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when nothing could be written; then there is no such transaction.
+    pub fn begin(&self, transaction: &Stored) -> Result<Begun, SpoolError> {
+        let id = &transaction.request().id;
+        match self.read(id) {
+            Ok(None) => {}
+            Ok(Some(known)) => return Ok(Begun::Exists(Ok(known))),
+            Err(error) => return Ok(Begun::Exists(Err(error))),
+        }
+        let made = self.dir.join(format!("{NEW}{id}"));
+        if fs::exists(&made).map_err(failed("look at", &made))? {
+            fs::remove_dir_all(&made).map_err(failed("remove", &made))?;
+        }
+        make_directory(&made)?;
+        let directory = self.directory(id);
+        let begun = write_record(&made, transaction, Durability::Flushed).and_then(|()| {
+            fs::rename(&made, &directory).map_err(failed("create", &directory))?;
+            flush_directory(&self.dir)
+        });
+        if let Err(error) = begun {
+            // Nothing may be left of it, under the one name or the other. When that fails too, the
+            // next start clears the one, and finds a transaction that never ran in the other.
+            for path in [made, directory] {
+                fs::remove_dir_all(path).ok();
+            }
+            return Err(error);
+        }
+        Ok(Begun::New)
+    }
+
+    /// Replaces the record of a transaction.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when the new record could not be written; the old one is still there.
+    pub fn write(&self, transaction: &Stored, durability: Durability) -> Result<(), SpoolError> {
+        write_record(
+            &self.directory(&transaction.request().id),
+            transaction,
+            durability,
+        )
+    }
+
+    /// Reads a transaction back; nothing when the spool does not have it.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when something is there that cannot be read.
+    pub fn read(&self, id: &TransactionId) -> Result<Option<Stored>, SpoolError> {
+        let directory = self.directory(id);
+        let path = directory.join(METADATA);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return match fs::symlink_metadata(&directory) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(source) => Err(failed("look at", &directory)(source)),
+                    Ok(_) => Err(failed("open", &path)(error)),
+                };
+            }
+            Err(source) => return Err(failed("open", &path)(source)),
+        };
+        let mut text = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(file, MAX_RECORD), &mut text)
+            .map_err(failed("read", &path))?;
+        Record::parse(&text)
+            .and_then(|stored| {
+                if stored.request().id == *id {
+                    Ok(stored)
+                } else {
+                    Err(RecordError::OtherTransaction)
+                }
+            })
+            .map(Some)
+            .map_err(|source| SpoolError::Record { path, source })
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when the directory itself cannot be read.
+    pub fn contents(&self) -> Result<Contents, SpoolError> {
+        let mut contents = Contents::default();
+        for name in self.names()? {
+            if name.starts_with(BLOCKING) {
+                contents.blocking_runs.push(self.dir.join(name));
+            } else if !name.starts_with('.') {
+                let read = match TransactionId::parse(&name) {
+                    Ok(id) => self.read(&id),
+                    Err(_) => Err(SpoolError::Foreign(self.dir.join(name))),
+                };
+                match read {
+                    Ok(Some(stored)) => contents.transactions.push(stored),
+                    // Removed by an operator just now.
+                    Ok(None) => {}
+                    Err(error) => contents.unreadable.push(error),
+                }
+            }
+        }
+        Ok(contents)
+    }
+
+    /// Removes a transaction and all its files. Until the name is gone everything is there.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when it could not be removed, or not all of it.
+    pub fn remove(&self, id: &TransactionId) -> Result<(), SpoolError> {
+        let directory = self.directory(id);
+        let gone = self.dir.join(format!("{GONE}{id}"));
+        fs::rename(&directory, &gone).map_err(failed("remove", &directory))?;
+        fs::remove_dir_all(&gone).map_err(failed("remove", &gone))
+    }
+
+    /// Makes a directory for the run of a blocking request. `token` keeps it apart from others.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when it cannot be made.
+    pub fn begin_blocking(&self, token: u64) -> Result<PathBuf, SpoolError> {
+        let path = self.dir.join(format!("{BLOCKING}{token:016x}"));
+        make_directory(&path)?;
+        Ok(path)
+    }
+
+    /// The names in the directory. A name that is not UTF-8 is shown with replacements: it is
+    /// neither ours nor a transaction's.
+    fn names(&self) -> Result<Vec<String>, SpoolError> {
+        fs::read_dir(&self.dir)
+            .and_then(|entries| {
+                entries
+                    .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                    .collect()
+            })
+            .map_err(failed("list", &self.dir))
+    }
+}
+
+/// Makes a directory for the agent alone.
+///
+/// # Errors
+/// [`SpoolError`] when it cannot be made.
+pub fn make_directory(path: &Path) -> Result<(), SpoolError> {
+    DirBuilder::new()
+        .mode(DIRECTORY_MODE)
+        .create(path)
+        .map_err(failed("create", path))
+}
+
+fn write_record(
+    directory: &Path,
+    transaction: &Stored,
+    durability: Durability,
+) -> Result<(), SpoolError> {
+    let path = directory.join(METADATA);
+    let text = Record::text(transaction).map_err(|source| SpoolError::Record {
+        path: path.clone(),
+        source,
+    })?;
+    let new = directory.join("metadata.new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(FILE_MODE)
+        .open(&new)
+        .map_err(failed("create", &new))?;
+    file.write_all(&text).map_err(failed("write", &new))?;
+    // Also when the rename need not last: the new name must never stand for an empty file.
+    file.sync_data().map_err(failed("flush", &new))?;
+    fs::rename(&new, &path).map_err(failed("replace", &path))?;
+    match durability {
+        Durability::Flushed => flush_directory(directory),
+        Durability::Lazy => Ok(()),
+    }
+}
+
+fn flush_directory(path: &Path) -> Result<(), SpoolError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("flush", path))
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolError {
+    let path = path.to_path_buf();
+    move |source| SpoolError::Io {
+        operation,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

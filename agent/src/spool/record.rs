@@ -1,0 +1,212 @@
+//! What is written down of a transaction: the file `metadata`, JSON, with the original's keys where
+//! they mean the same. Unknown keys are ignored, so that an older agent can read a newer one's.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use pcp::{MessageId, Uri};
+use pxp::TransactionId;
+use serde::{Deserialize, Serialize};
+
+use crate::transaction::{Notify, Outcome, Ran, Request, Stored, Transaction, Written};
+
+/// The version of this form. A record of a later one is not touched.
+const VERSION: u32 = 1;
+
+/// The file `metadata`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    transaction_id: TransactionId,
+    state: State,
+    requester: Uri,
+    request_id: uuid::Uuid,
+    module: String,
+    action: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    task: Option<String>,
+    /// Always `{}`, as in the original: parameters may hold secrets.
+    #[serde(default)]
+    request_params: String,
+    request_digest: String,
+    notify_outcome: bool,
+    acknowledges: bool,
+    start: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<Timestamp>,
+    /// For an operator and for tools of the original: the state and the outcome in one word.
+    status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exitcode: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stdout: Option<Stream>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stderr: Option<Stream>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    execution_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Accepted,
+    Running,
+    Finished,
+    Reported,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Running,
+    Success,
+    Failure,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Stream {
+    bytes: u64,
+    truncated: bool,
+}
+
+/// Why a text is not a record, or a transaction has none.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The text is not JSON of this form.
+    #[error("it is not of the form that this agent writes")]
+    Form(#[source] serde_json::Error),
+    /// A newer agent has written it.
+    #[error("it is of version {0}, and this agent knows version {VERSION}")]
+    Version(u32),
+    /// The request's digest is not one.
+    #[error("its request digest is malformed")]
+    Digest(#[source] pcp::FrameError),
+    /// It says that the transaction has ended, and not when or how.
+    #[error("it has no outcome")]
+    NoOutcome,
+    /// It lies in the directory of another transaction.
+    #[error("it belongs to another transaction")]
+    OtherTransaction,
+}
+
+impl Record {
+    pub(super) fn parse(text: &[u8]) -> Result<Stored, RecordError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        // The version first: another one may well have another form.
+        let Version { version } = serde_json::from_slice(text).map_err(RecordError::Form)?;
+        if version > VERSION {
+            return Err(RecordError::Version(version));
+        }
+        let record: Self = serde_json::from_slice(text).map_err(RecordError::Form)?;
+        record.into_stored()
+    }
+
+    pub(super) fn text(stored: &Stored) -> Result<Vec<u8>, RecordError> {
+        serde_json::to_vec_pretty(&Self::of(stored)).map_err(RecordError::Form)
+    }
+
+    fn of(stored: &Stored) -> Self {
+        let (state, start) = match stored {
+            Stored::Accepted(transaction) => (State::Accepted, transaction.accepted()),
+            Stored::Running(transaction) => (State::Running, transaction.accepted()),
+            Stored::Finished(transaction) => (State::Finished, transaction.accepted()),
+            Stored::Reported(transaction) => (State::Reported, transaction.accepted()),
+        };
+        let request = stored.request();
+        let outcome = stored.outcome();
+        let ran = match outcome {
+            Some((Outcome::Ran(ran), _)) => Some(*ran),
+            _ => None,
+        };
+        Self {
+            version: VERSION,
+            transaction_id: request.id.clone(),
+            state,
+            requester: request.requester.clone(),
+            request_id: request.request_id.0,
+            module: request.module.clone(),
+            action: request.action.clone(),
+            task: request.subject.clone(),
+            request_params: "{}".to_owned(),
+            request_digest: request.digest.to_string(),
+            notify_outcome: request.notify != Notify::Never,
+            acknowledges: request.notify == Notify::UntilAcknowledged,
+            start,
+            end: outcome.map(|(_, ended)| ended),
+            status: match (outcome, ran) {
+                (None, _) => Status::Running,
+                (Some(_), Some(Ran { exitcode: 0, .. })) => Status::Success,
+                (Some(_), _) => Status::Failure,
+            },
+            exitcode: ran.map(|ran| ran.exitcode),
+            stdout: ran.map(|ran| Stream::of(ran.stdout)),
+            stderr: ran.map(|ran| Stream::of(ran.stderr)),
+            execution_error: match outcome {
+                Some((Outcome::Failed(message), _)) => Some(message.clone()),
+                _ => None,
+            },
+        }
+    }
+
+    fn into_stored(self) -> Result<Stored, RecordError> {
+        let outcome = match (self.execution_error, self.exitcode) {
+            (Some(message), _) => Some(Outcome::Failed(message)),
+            (None, Some(exitcode)) => Some(Outcome::Ran(Ran {
+                exitcode,
+                stdout: self.stdout.unwrap_or_default().written(),
+                stderr: self.stderr.unwrap_or_default().written(),
+            })),
+            (None, None) => None,
+        };
+        let request = Request {
+            id: self.transaction_id,
+            requester: self.requester,
+            request_id: MessageId(self.request_id),
+            module: self.module,
+            action: self.action,
+            subject: self.task,
+            digest: self.request_digest.parse().map_err(RecordError::Digest)?,
+            notify: match (self.notify_outcome, self.acknowledges) {
+                (false, _) => Notify::Never,
+                (true, false) => Notify::Once,
+                (true, true) => Notify::UntilAcknowledged,
+            },
+        };
+        let accepted = Transaction::accept(Arc::new(request), self.start);
+        let end = || {
+            let outcome = outcome.ok_or(RecordError::NoOutcome)?;
+            Ok((self.end.ok_or(RecordError::NoOutcome)?, outcome))
+        };
+        Ok(match self.state {
+            State::Accepted => Stored::Accepted(accepted),
+            State::Running => Stored::Running(accepted.read_running()),
+            State::Finished => {
+                let (ended, outcome) = end()?;
+                Stored::Finished(accepted.read_running().finish(ended, outcome))
+            }
+            State::Reported => {
+                let (ended, outcome) = end()?;
+                Stored::Reported(accepted.read_running().finish(ended, outcome).report())
+            }
+        })
+    }
+}
+
+impl Stream {
+    fn of(written: Written) -> Self {
+        Self {
+            bytes: written.bytes,
+            truncated: written.truncated,
+        }
+    }
+
+    fn written(self) -> Written {
+        Written {
+            bytes: self.bytes,
+            truncated: self.truncated,
+        }
+    }
+}

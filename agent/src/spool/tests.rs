@@ -1,0 +1,157 @@
+//! The spool on a real directory.
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::digest::RequestDigest;
+use crate::transaction::{Notify, Outcome, Ran, Request, Transaction, Written};
+
+fn request(id: &str, notify: Notify) -> Arc<Request> {
+    Arc::new(Request {
+        id: TransactionId::parse(id).unwrap(),
+        requester: "pcp://orchestrator/orchestrator".parse().unwrap(),
+        request_id: pcp::MessageId(uuid::Uuid::from_u128(7)),
+        module: "task".to_owned(),
+        action: "run".to_owned(),
+        subject: Some("demo::hello".to_owned()),
+        digest: RequestDigest::of("task", "run", None).unwrap(),
+        notify,
+    })
+}
+
+fn every_state(id: &str) -> Vec<Stored> {
+    let mut all = Vec::new();
+    for notify in [Notify::Never, Notify::Once, Notify::UntilAcknowledged] {
+        let accepted = Transaction::accept(request(id, notify), Timestamp::UNIX_EPOCH);
+        let running = accepted.clone().read_running();
+        let ran = Outcome::Ran(Ran {
+            exitcode: 3,
+            stdout: Written {
+                bytes: 9_000_000,
+                truncated: true,
+            },
+            stderr: Written::default(),
+        });
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let finished = running.clone().finish(now, ran);
+        let failed = accepted.clone().fail(now, "no \"such\" file\n".to_owned());
+        all.push(Stored::Accepted(accepted));
+        all.push(Stored::Running(running));
+        all.push(Stored::Finished(finished.clone()));
+        all.push(Stored::Reported(finished.report()));
+        all.push(Stored::Finished(failed));
+    }
+    all
+}
+
+fn open(dir: &tempfile::TempDir) -> Spool {
+    Spool::open(&dir.path().join("spool")).unwrap()
+}
+
+#[test]
+fn every_state_is_read_back_as_it_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&dir);
+    for (n, stored) in every_state("t1").into_iter().enumerate() {
+        if n == 0 {
+            assert!(matches!(spool.begin(&stored).unwrap(), Begun::New));
+        }
+        spool.write(&stored, Durability::Flushed).unwrap();
+        let read = spool.read(&stored.request().id).unwrap();
+        assert_eq!(read, Some(stored));
+    }
+}
+
+#[test]
+fn an_id_is_begun_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&dir);
+    let stored = every_state("t1").remove(0);
+    assert!(matches!(spool.begin(&stored).unwrap(), Begun::New));
+    let again = spool.begin(&stored).unwrap();
+    assert!(matches!(again, Begun::Exists(Ok(known)) if known == stored));
+}
+
+#[test]
+fn a_directory_without_a_readable_record_blocks_its_id_and_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&dir);
+    let [empty, garbage, foreign] = ["t-empty", "t-garbage", "t-foreign"];
+    for id in [empty, garbage, foreign] {
+        fs::create_dir(dir.path().join("spool").join(id)).unwrap();
+    }
+    fs::write(
+        dir.path().join("spool/t-garbage/metadata"),
+        "{\"version\":1",
+    )
+    .unwrap();
+    let other = Record::text(&every_state("t1").remove(0)).unwrap();
+    fs::write(dir.path().join("spool/t-foreign/metadata"), other).unwrap();
+    fs::write(dir.path().join("spool/lost+found"), "").unwrap();
+    for id in [empty, garbage, foreign] {
+        let begun = spool.begin(&every_state(id).remove(0)).unwrap();
+        assert!(matches!(begun, Begun::Exists(Err(_))), "{id}: {begun:?}");
+    }
+    let contents = spool.contents().unwrap();
+    assert_eq!(
+        (contents.transactions.len(), contents.unreadable.len()),
+        (0, 4)
+    );
+    assert!(dir.path().join("spool/t-garbage/metadata").exists());
+}
+
+#[test]
+fn a_record_of_a_newer_agent_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&dir);
+    fs::create_dir(dir.path().join("spool/t1")).unwrap();
+    fs::write(dir.path().join("spool/t1/metadata"), "{\"version\":2}").unwrap();
+    let error = spool
+        .read(&TransactionId::parse("t1").unwrap())
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        SpoolError::Record {
+            source: RecordError::Version(2),
+            ..
+        }
+    ));
+}
+
+#[test]
+fn what_was_half_made_or_half_removed_is_cleared_away_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    for name in [".new-t1", ".gone-t2"] {
+        fs::create_dir(dir.path().join("spool").join(name)).unwrap();
+    }
+    let spool = open(&dir);
+    let left: Vec<_> = spool.names().unwrap();
+    assert_eq!(left, [LOCK]);
+}
+
+#[test]
+fn two_agents_cannot_use_one_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&dir);
+    let second = Spool::open(&dir.path().join("spool"));
+    assert!(matches!(second, Err(SpoolError::InUse(_))));
+    drop(spool);
+    open(&dir);
+}
+
+#[test]
+fn a_removed_transaction_is_gone_and_the_spool_is_for_the_agent_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&dir);
+    let stored = every_state("t1").remove(0);
+    spool.begin(&stored).unwrap();
+    let directory = spool.directory(&stored.request().id);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    assert_eq!(mode(&directory.join(METADATA)), 0o600);
+    assert_eq!(mode(&dir.path().join("spool")), 0o700);
+    spool.remove(&stored.request().id).unwrap();
+    assert!(spool.read(&stored.request().id).unwrap().is_none());
+    assert_eq!(spool.names().unwrap(), [LOCK]);
+}
