@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "it broke" >&2
+exit "$PT_code"
