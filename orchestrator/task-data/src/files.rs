@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::TaskError;
@@ -43,8 +43,8 @@ pub struct TaskFile {
 pub struct FileUri {
     /// The path on the server.
     pub path: String,
-    /// The query: a JSON object with the environment.
-    pub params: Value,
+    /// The query: the environment.
+    pub params: Map<String, Value>,
 }
 
 /// A file that a task names and that is there, before it is read.
@@ -107,7 +107,7 @@ impl Located {
     pub(crate) fn digest(self, environment: &str) -> Result<TaskFile, TaskError> {
         let (sha256, size_bytes) =
             digest(&self.path).map_err(|source| unreadable(&self.path, source))?;
-        let params = serde_json::json!({ "environment": environment });
+        let params = Map::from_iter([("environment".to_owned(), Value::from(environment))]);
         Ok(TaskFile {
             filename: self.filename,
             path: self.path,
