@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use crate::link::LinkFrame;
 use crate::message::{DecodeError, MAX_ENVELOPE, Message};
 use crate::session::{Goodbye, Hello, Retry, Welcome};
-use crate::wire::Reader;
 
 /// The largest payload on a session stream: an inline message (16 KiB) fits with room to spare, and
 /// so does a chunk of inventory. A peer that announces more is cut off before memory is taken.
@@ -290,8 +289,9 @@ fn decode(kind: u8, payload: Bytes) -> Result<Frame, FrameError> {
             ))
         }
         kind::CONTENT_HEADER => {
-            let size = Reader::new(payload).u64();
-            Frame::ContentHeader(size.map_err(|_| FrameError::Control("content header"))?)
+            let size = <[u8; 8]>::try_from(&*payload);
+            let size = size.map_err(|_| FrameError::Control("content header"))?;
+            Frame::ContentHeader(u64::from_be_bytes(size))
         }
         kind::CONTENT_ERROR => Frame::ContentError(control("content error", &payload)?),
         other => return Err(FrameError::Kind(other)),
