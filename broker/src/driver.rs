@@ -173,13 +173,7 @@ impl Driver {
                     self.node.link_disconnected(now, session);
                 }
             }
-            Input::Closed { session } => match self.connected.remove(&session) {
-                Some(gone) if gone.origin == Origin::Client => {
-                    self.node.client_disconnected(now, session);
-                }
-                Some(_) => self.node.link_disconnected(now, session),
-                None => {}
-            },
+            Input::Closed { session } => self.gone(session),
             Input::Drain => {
                 self.draining = true;
                 for connected in self.connected.values() {
@@ -188,6 +182,18 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    /// A session has ended. Said twice it does no harm.
+    fn gone(&mut self, session: SessionId) {
+        let now = self.now();
+        match self.connected.remove(&session) {
+            Some(gone) if gone.origin == Origin::Client => {
+                self.node.client_disconnected(now, session);
+            }
+            Some(_) => self.node.link_disconnected(now, session),
+            None => {}
         }
     }
 
@@ -239,6 +245,10 @@ impl Driver {
             );
             let now = self.now();
             self.node.undeliverable(now, session, *message, why);
+            if why == ErrorKind::NotConnected {
+                // Its task has ended. It says so itself, unless it could not.
+                self.gone(session);
+            }
         }
     }
 

@@ -254,6 +254,8 @@ async fn hello(
 ) -> Result<Welcomed, DialError> {
     let broker = peer(connection)?;
     let (mut send, receive) = connection.open_bi().await.map_err(DialError::Open)?;
+    // It fails only when the stream has been stopped, which writing tells.
+    drop(send.set_priority(transport::SESSION_PRIORITY));
     let hello = frame::to_bytes(&Frame::Hello(Hello {
         client_type: config.client_type.clone(),
         software: config.software.clone(),

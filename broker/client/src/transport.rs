@@ -40,6 +40,10 @@ pub const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// loses most of a burst of ten thousand packets, and costs eight times the time.
 pub const SOCKET_BUFFER: usize = 8 * 1024 * 1024;
 
+/// The priority of the session stream, above that of large messages and files (0): a short message
+/// never waits behind them, not even for a packet.
+pub const SESSION_PRIORITY: i32 = 1;
+
 /// The code of a connection that is closed in good order, behind a goodbye. What the session ends
 /// for is in the goodbye; QUIC's own code says nothing more.
 pub const CLOSED: VarInt = VarInt::from_u32(0);

@@ -98,6 +98,8 @@ async fn greet(connection: &Connection, context: &Context) -> Result<Opened, Ope
         .unwrap_or_default();
     let certname = identity::peer_certname(&certificates).map_err(OpenError::Certname)?;
     let (mut send, receive) = connection.accept_bi().await.map_err(OpenError::NoStream)?;
+    // It fails only when the stream has been stopped, which writing tells.
+    drop(send.set_priority(transport::SESSION_PRIORITY));
     let mut frames = FrameStream::new(receive, MAX_SESSION_PAYLOAD);
     let frame = match frames.next().await {
         Ok(Some(frame)) => frame,
