@@ -217,7 +217,8 @@ pub fn adopt(dir: &RunDir) -> Result<Adoption, AdoptError> {
 }
 
 /// Asks the wrapper to end the task: SIGTERM to its whole tree, the grace, then SIGKILL. Returns at
-/// once; the end of the run is the answer. `false` when there is no wrapper to ask.
+/// once; the end of the run is the answer. `false` when there is no wrapper to ask, and nobody holds
+/// an [`Alive`] of the run either.
 ///
 /// # Errors
 /// When the request cannot be written.

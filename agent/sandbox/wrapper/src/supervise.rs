@@ -23,9 +23,10 @@ use crate::ends::{Ends, pair};
 use crate::fault::{Fault, FaultReceiver};
 use crate::streams::{Capture, Feed};
 
-/// How often a killed tree is looked at until it is empty. The kernel tells of a cgroup's change
-/// too, but up to 10 ms late when there was another just before.
-const LOOK_AGAIN_MS: u8 = 2;
+/// How long until a killed tree is looked at, and killed, once more; the pause doubles up to the
+/// second number. The kernel tells of a cgroup's change too, but up to 10 ms late when there was
+/// another just before. A process that hangs in the kernel can take for ever.
+const LOOK_AGAIN_MS: (u16, u16) = (2, 1000);
 
 /// Signals that ask the wrapper to end: it ends the task first. A machine that is shut down sends
 /// them to everyone.
@@ -50,8 +51,8 @@ enum Phase {
     Running,
     /// All of it was asked to end, and has until the timer to do so.
     Ending,
-    /// All of it was killed.
-    Killed,
+    /// All of it was killed, and is looked at again after so many milliseconds.
+    Killed { pause: u16 },
 }
 
 impl Supervisor {
@@ -108,7 +109,9 @@ impl Supervisor {
                 // The main process is the task: what it leaves behind ends with it.
                 Phase::Running if end.is_some() => {
                     tree.kill().map_err(|error| failed(&error))?;
-                    phase = Phase::Killed;
+                    phase = Phase::Killed {
+                        pause: LOOK_AGAIN_MS.0,
+                    };
                 }
                 Phase::Running if stop || time_is_up => {
                     cut_short = Some(if stop {
@@ -125,9 +128,18 @@ impl Supervisor {
                 }
                 Phase::Ending if time_is_up => {
                     tree.kill().map_err(|error| failed(&error))?;
-                    phase = Phase::Killed;
+                    phase = Phase::Killed {
+                        pause: LOOK_AGAIN_MS.0,
+                    };
                 }
-                Phase::Running | Phase::Ending | Phase::Killed => {}
+                Phase::Killed { pause } => {
+                    // Whoever was moved in from elsewhere after the first time is caught here.
+                    tree.kill().map_err(|error| failed(&error))?;
+                    phase = Phase::Killed {
+                        pause: (pause * 2).min(LOOK_AGAIN_MS.1),
+                    };
+                }
+                Phase::Running | Phase::Ending => {}
             }
         }
         let duration = now()?.saturating_sub(start);
@@ -175,7 +187,7 @@ impl Supervisor {
         add(self.stderr.waits_on(), PollFlags::POLLIN);
         add(self.fault.waits_on(), PollFlags::POLLIN);
         let timeout = match phase {
-            Phase::Killed => PollTimeout::from(LOOK_AGAIN_MS),
+            Phase::Killed { pause } => PollTimeout::from(pause),
             Phase::Running | Phase::Ending => PollTimeout::NONE,
         };
         match poll(&mut wait, timeout) {
