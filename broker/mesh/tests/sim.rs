@@ -11,6 +11,10 @@
     reason = "a simulation is a test in all its parts: what cannot be must stop it"
 )]
 
+#[path = "sim/doings.rs"]
+mod doings;
+#[path = "sim/network.rs"]
+mod network;
 #[path = "sim/promises.rs"]
 mod promises;
 #[path = "sim/random.rs"]

@@ -254,3 +254,39 @@ fn the_queue_for_a_primary_is_bounded_in_messages_and_bytes() {
         assert_eq!(kind, ErrorKind::Unreachable);
     }
 }
+
+#[test]
+fn a_session_that_is_heard_of_on_two_ways_is_reached_on_the_nearer() {
+    for peer_first in [true, false] {
+        let mut node = node(Role::Primary);
+        connect(&mut node, CONTROLLER, "c/controller", 1);
+        link(&mut node, LINK, "compiler", LinkKind::Down);
+        link(&mut node, PEER, "primary-2", LinkKind::Peer);
+        let ways = if peer_first {
+            [PEER, LINK]
+        } else {
+            [LINK, PEER]
+        };
+        for way in ways {
+            let heard = snapshot(5, true, vec![news("a/agent", 50, true)]);
+            node.link_frame(0, way, heard).unwrap();
+        }
+        outputs(&mut node);
+        let message = message(1, "c/controller", "a/agent");
+        say(&mut node, CONTROLLER, message.clone());
+        sole_delivery(&mut node, LINK, &message);
+    }
+}
+
+#[test]
+fn a_newer_session_far_away_is_preferred_to_an_older_one_near() {
+    let mut node = primary_with_compiler();
+    connect(&mut node, CONTROLLER, "c/controller", 1);
+    link(&mut node, PEER, "primary-2", LinkKind::Peer);
+    let moved = snapshot(5, true, vec![news("a/agent", 51, true)]);
+    node.link_frame(0, PEER, moved).unwrap();
+    outputs(&mut node);
+    let message = message(1, "c/controller", "a/agent");
+    say(&mut node, CONTROLLER, message.clone());
+    sole_delivery(&mut node, PEER, &message);
+}
