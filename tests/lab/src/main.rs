@@ -4,7 +4,7 @@ mod run;
 mod signals;
 mod up;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -144,12 +144,13 @@ fn say_what_is_missing() {
     }
 }
 
-/// One line for the user.
+/// One line for the user, who may have stopped listening: the mesh goes on all the same.
 fn say(line: &str) {
-    #[expect(clippy::print_stdout, reason = "this is a command line")]
-    if std::io::stdout().is_terminal() {
-        println!("\u{1b}[2m{line}\u{1b}[0m");
+    let mut stdout = std::io::stdout().lock();
+    let written = if stdout.is_terminal() {
+        writeln!(stdout, "\u{1b}[2m{line}\u{1b}[0m")
     } else {
-        println!("{line}");
-    }
+        writeln!(stdout, "{line}")
+    };
+    written.and_then(|()| stdout.flush()).unwrap_or_default();
 }

@@ -161,6 +161,12 @@ impl Site {
         }
     }
 
+    /// The file with the configuration that the lab wrote for a process.
+    #[must_use]
+    pub fn config(&self, name: &str) -> PathBuf {
+        self.dir.join("conf").join(name).join("10-lab.conf")
+    }
+
     /// Where logs lie, one a process: `NAME.log`.
     #[must_use]
     pub fn logs_dir(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! `lab up`: a mesh that stays until it is asked to end. A process that dies stays dead, and is said,
 //! until `lab restart` asks for it.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -77,8 +78,8 @@ fn serve(lab: &Lab, request: Request) {
 
 /// The line that scripts wait for, alone and without colours.
 fn ready() {
-    #[expect(clippy::print_stdout, reason = "this is a command line")]
-    {
-        println!("ready");
-    }
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "ready")
+        .and_then(|()| stdout.flush())
+        .unwrap_or_default();
 }
