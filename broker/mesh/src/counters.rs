@@ -71,4 +71,6 @@ pub struct Sizes {
     pub waiting_messages: usize,
     /// Their bytes.
     pub waiting_bytes: usize,
+    /// Messages that wait for the snapshot of the link they came over.
+    pub early_messages: usize,
 }

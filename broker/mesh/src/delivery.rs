@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use pcp::message::MAX_HOPS;
 use pcp::{Envelope, ErrorKind, Flags, Message, MessageId, MessageType, Target, Uri};
 
-/// Messages that wait at a compiler without a primary, oldest first. All wait equally long, so the
-/// oldest is also the first to be given up.
+/// Messages that wait, oldest first: at a compiler for a primary, at a primary for the snapshot that
+/// names their senders. All wait equally long, so the oldest is also the first to be given up.
 #[derive(Debug)]
 pub(crate) struct GraceQueue {
     waiting: VecDeque<Waiting>,

@@ -2,15 +2,23 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use pcp::message::{DEFAULT_MAX_MESSAGE, MAX_ENVELOPE};
 use pcp::{Announcement, Certname, LinkFrame, Uri};
 
 use crate::LinkKind;
+use crate::delivery::GraceQueue;
 use crate::inventory::Nearness;
 
 /// How many clients a link remembers after they left. A message above the inline limit travels on a
 /// stream of its own and may arrive after the news that its sender is gone; it is genuine all the
 /// same. Enough for what a burst of departures leaves in flight.
 const RECENTLY_GONE: usize = 1024;
+
+/// How many messages a link keeps whose senders its snapshot has not named yet.
+const EARLY_MESSAGES: usize = 4096;
+
+/// Their bytes, at most: the largest message there can be.
+const EARLY_BYTES: usize = DEFAULT_MAX_MESSAGE + MAX_ENVELOPE;
 
 /// A broker on a link broke the rules of announcing: the link is to be closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +50,10 @@ pub(crate) struct Link {
     received: Received,
     clients: HashSet<Uri>,
     gone: VecDeque<Uri>,
+    /// Messages that came before the snapshot was whole, and whose senders it may yet name: large
+    /// ones, on streams of their own, are faster than the snapshot of a large fleet. They leave
+    /// when the snapshot is whole, or with the link, so they have no time of their own.
+    pub(crate) early: GraceQueue,
 }
 
 /// How far the other side's snapshot has come.
@@ -67,6 +79,7 @@ impl Link {
             received: Received::Nothing,
             clients: HashSet::new(),
             gone: VecDeque::new(),
+            early: GraceQueue::new(EARLY_MESSAGES, EARLY_BYTES, 0),
         }
     }
 
@@ -76,6 +89,11 @@ impl Link {
             LinkKind::Down => Nearness::Below,
             LinkKind::Up | LinkKind::Peer => Nearness::Beside,
         }
+    }
+
+    /// Whether the other broker has said who is connected to it.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.received, Received::Whole { .. })
     }
 
     /// Whether a message of this sender may come over this link.

@@ -162,6 +162,7 @@ impl Node {
             return;
         };
         self.uplinks.remove(session);
+        self.counters.dropped += link.early.len() as u64;
         for uri in link.into_clients() {
             let change = self.inventory.remove(&uri, session);
             self.apply(now, &uri, change);
@@ -205,6 +206,7 @@ impl Node {
             }
         }
         self.publish();
+        self.take_early(now, session);
         Ok(())
     }
 
@@ -262,6 +264,7 @@ impl Node {
             subscriptions: self.subscriptions.len(),
             waiting_messages: self.waiting.len(),
             waiting_bytes: self.waiting.bytes(),
+            early_messages: self.links.values().map(|link| link.early.len()).sum(),
         }
     }
 

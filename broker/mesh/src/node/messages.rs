@@ -38,6 +38,17 @@ impl Node {
             }
             None => self.may_relay(session, &message.envelope),
         };
+        if !genuine
+            && verdict == Verdict::Allowed
+            && let Some(link) = self.links.get_mut(&session)
+            && !link.is_whole()
+            && !message.envelope.sender.client_type().is_server()
+        {
+            if let Err(message) = link.early.push(now, message) {
+                self.refuse(now, session, &message.envelope, ErrorKind::Busy);
+            }
+            return;
+        }
         let fault = match (genuine, verdict) {
             (false, _) => Some(ErrorKind::NotAuthenticated),
             (true, Verdict::Denied) => Some(ErrorKind::NotAuthorized),
@@ -78,6 +89,16 @@ impl Node {
             self.own_undeliverable(now, session, &message);
         } else {
             self.give_up(now, &message, why);
+        }
+    }
+
+    /// Handles what came before its link's snapshot, once that is whole.
+    pub(super) fn take_early(&mut self, now: u64, session: SessionId) {
+        while let Some(link) = self.links.get_mut(&session)
+            && link.is_whole()
+            && let Some(message) = link.early.pop()
+        {
+            self.message(now, session, message, Verdict::Allowed);
         }
     }
 

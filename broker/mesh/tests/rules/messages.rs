@@ -290,3 +290,44 @@ fn a_newer_session_far_away_is_preferred_to_an_older_one_near() {
     say(&mut node, CONTROLLER, message.clone());
     sole_delivery(&mut node, PEER, &message);
 }
+
+#[test]
+fn a_message_that_overtakes_the_snapshot_of_its_link_waits_for_it() {
+    let mut node = node(Role::Primary);
+    connect(&mut node, CONTROLLER, "c/controller", 1);
+    link(&mut node, LINK, "compiler", LinkKind::Down);
+    let early = message(1, "a/agent", "c/controller");
+    let forged = message(2, "x/agent", "c/controller");
+    say(&mut node, LINK, early.clone());
+    say(&mut node, LINK, forged.clone());
+    let part = snapshot(5, false, vec![news("a/agent", 50, true)]);
+    node.link_frame(0, LINK, part).unwrap();
+    assert_eq!(outputs(&mut node), []);
+    node.link_frame(0, LINK, snapshot(5, true, vec![])).unwrap();
+    let Some(Output::Send { session, message }) = node.poll() else {
+        panic!("the early message expected");
+    };
+    assert_eq!(
+        (session, message.envelope.id),
+        (CONTROLLER, early.envelope.id)
+    );
+    let kind = sole_error(&mut node, LINK, "x/agent", &forged);
+    assert_eq!(kind, ErrorKind::NotAuthenticated);
+}
+
+#[test]
+fn messages_that_overtake_a_snapshot_are_bounded_and_end_with_the_link() {
+    let mut node = node(Role::Primary);
+    link(&mut node, LINK, "compiler", LinkKind::Down);
+    for number in 0..4096 {
+        say(&mut node, LINK, message(number, "a/agent", "c/controller"));
+    }
+    assert_eq!(outputs(&mut node), []);
+    assert_eq!(node.sizes().early_messages, 4096);
+    let message = message(4096, "a/agent", "c/controller");
+    say(&mut node, LINK, message.clone());
+    let kind = sole_error(&mut node, LINK, "a/agent", &message);
+    assert_eq!(kind, ErrorKind::Busy);
+    node.link_disconnected(0, LINK);
+    assert_eq!(node.counters().dropped, 4096);
+}

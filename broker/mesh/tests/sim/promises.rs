@@ -161,7 +161,9 @@ impl World {
                     "broker {broker} knows {known:?}, the truth is {truth:?}"
                 ));
             }
-            if sizes.clients != own || sizes.waiting_messages != 0 || sizes.waiting_bytes != 0 {
+            if sizes.clients != own
+                || sizes.waiting_messages + sizes.waiting_bytes + sizes.early_messages != 0
+            {
                 self.fail(format!(
                     "broker {broker} has {own} clients and holds {sizes:?}"
                 ));
