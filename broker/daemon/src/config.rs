@@ -97,16 +97,6 @@ impl Source {
         })
     }
 
-    /// No file: every default holds. `path` is named in faults all the same.
-    #[must_use]
-    pub fn empty(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            root: HoconValue::Object(std::iter::empty::<(String, HoconValue)>().collect()),
-            lines: BTreeMap::new(),
-        }
-    }
-
     /// The file or directory that was read.
     #[must_use]
     pub fn path(&self) -> &Path {
