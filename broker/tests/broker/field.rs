@@ -44,6 +44,8 @@ pub(crate) struct Client {
     pub(crate) handle: ClientHandle,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) tasks: daemon::Tasks,
+    /// Messages that came while the inventory was waited for.
+    pub(crate) aside: Vec<Message>,
 }
 
 impl Field {
@@ -133,6 +135,7 @@ impl Field {
             handle,
             events,
             tasks,
+            aside: Vec::new(),
         }
     }
 
@@ -251,7 +254,8 @@ impl Client {
                     serde_json::from_slice(&answer.body).expect("an update");
                 update.changes.last().expect("a change").change == 1
             } else {
-                panic!("not about the inventory: {answer:?}");
+                self.aside.push(answer);
+                continue;
             };
             if now == present {
                 break;
@@ -265,7 +269,15 @@ impl Client {
         let mut request = message(&self.handle, "inventory_request", "pcp:///server", 0);
         request.body = serde_json::to_vec(&cancel).expect("JSON").into();
         self.send(&request).await;
-        while self.message().await.envelope.in_reply_to != Some(request.envelope.id) {}
+        loop {
+            let answer = self.message().await;
+            if answer.envelope.in_reply_to == Some(request.envelope.id) {
+                return;
+            }
+            if answer.envelope.message_type != body::inventory_update() {
+                self.aside.push(answer);
+            }
+        }
     }
 }
 
