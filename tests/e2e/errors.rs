@@ -13,9 +13,19 @@ use crate::support::{json as document, mesh, text};
 fn cause(output: &Output) -> String {
     assert_ne!(output.status.code(), Some(0), "{}", text(output));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
-    assert!((1..=3).contains(&lines.len()), "a cause, and at most what to do: {}", text(output));
-    lines.first().map(|line| (*line).to_owned()).expect("a line")
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    assert!(
+        (1..=3).contains(&lines.len()),
+        "a cause, and at most what to do: {}",
+        text(output)
+    );
+    lines
+        .first()
+        .map(|line| (*line).to_owned())
+        .expect("a line")
 }
 
 fn run(lab: &Lab, arguments: &[&str]) -> Output {
@@ -30,25 +40,60 @@ fn mistakes_of_a_request_are_named() {
     let node = ["--nodes", "agent-1"];
     let check = |arguments: &[&str], code: i32, parts: &[&str]| {
         let output = run(&lab, arguments);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            text(&output)
+        );
         let cause = cause(&output);
         for part in parts {
-            assert!(cause.contains(part), "{arguments:?}: {part:?} is not named in {cause:?}");
+            assert!(
+                cause.contains(part),
+                "{arguments:?}: {part:?} is not named in {cause:?}"
+            );
         }
     };
-    check(&["probe::big", "bytes=many", node[0], node[1]], 1, &["bytes", "Integer", "many"]);
+    check(
+        &["probe::big", "bytes=many", node[0], node[1]],
+        1,
+        &["bytes", "Integer", "many"],
+    );
     check(&["probe::big", node[0], node[1]], 1, &["bytes"]);
-    check(&["probe::big", "bytes=1", "colour=red", node[0], node[1]], 1, &["colour"]);
-    check(&["probe::nothing", node[0], node[1]], 1, &["probe::nothing"]);
-    check(&["probe::big", "bytes=1", "-e", "nowhere", node[0], node[1]], 1, &["nowhere"]);
+    check(
+        &["probe::big", "bytes=1", "colour=red", node[0], node[1]],
+        1,
+        &["colour"],
+    );
+    check(
+        &["probe::nothing", node[0], node[1]],
+        1,
+        &["probe::nothing"],
+    );
+    check(
+        &["probe::big", "bytes=1", "-e", "nowhere", node[0], node[1]],
+        1,
+        &["nowhere"],
+    );
     check(&["probe::big", "bytes=1"], 2, &["--nodes"]);
-    check(&["probe::big", "bytes=1", "--query", "nodes { }"], 1, &["PuppetDB"]);
+    check(
+        &["probe::big", "bytes=1", "--query", "nodes { }"],
+        1,
+        &["PuppetDB"],
+    );
     let group = "00000000-0000-4000-8000-000000000000";
-    check(&["probe::big", "bytes=1", "--node-group", group], 1, &["group"]);
+    check(
+        &["probe::big", "bytes=1", "--node-group", group],
+        1,
+        &["group"],
+    );
     // The secret itself must not be in the message about its type.
     let output = run(&lab, &["probe::secret", "password=short", node[0], node[1]]);
     let cause = cause(&output);
-    assert!(cause.contains("password") && !cause.contains("short"), "{cause:?}");
+    assert!(
+        cause.contains("password") && !cause.contains("short"),
+        "{cause:?}"
+    );
 }
 
 #[test]
@@ -56,8 +101,17 @@ fn nodes_that_are_unknown_or_down_fail_and_the_others_run() {
     let lab = mesh(2);
     lab.kill("agent-2").expect("the agent is killed");
     let nodes = "agent-1,agent-2,never-seen";
-    let output =
-        run(&lab, &["probe::big", "bytes=3", "--nodes", nodes, "--format", "json"]);
+    let output = run(
+        &lab,
+        &[
+            "probe::big",
+            "bytes=3",
+            "--nodes",
+            nodes,
+            "--format",
+            "json",
+        ],
+    );
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let answer = document(&output);
     for item in answer["items"].as_array().expect("a list of items") {
@@ -97,17 +151,34 @@ fn a_caller_who_is_not_known_or_does_not_trust_is_told_so() {
         let mut arguments = vec!["probe::big", "bytes=1", "--nodes", "agent-1"];
         arguments.extend(flags);
         let output = run(&lab, &arguments);
-        assert_eq!(output.status.code(), Some(3), "{flags:?}: {}", text(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(3),
+            "{flags:?}: {}",
+            text(&output)
+        );
         let cause = cause(&output);
-        assert!(cause.contains(part), "{flags:?}: {part:?} is not named in {cause:?}");
+        assert!(
+            cause.contains(part),
+            "{flags:?}: {part:?} is not named in {cause:?}"
+        );
     }
     let (status, answer) = lab.api_get("jobs").expect("the API answers");
-    assert_eq!((status, &answer["items"]), (200, &json!([])), "nothing was started");
+    assert_eq!(
+        (status, &answer["items"]),
+        (200, &json!([])),
+        "nothing was started"
+    );
 }
 
 /// The certificate of another CA.
 fn lab_ca(dir: &std::path::Path) -> String {
-    let lab = Lab::builder().dir(dir).compilers(0).agents(0).start().expect("another mesh starts");
+    let lab = Lab::builder()
+        .dir(dir)
+        .compilers(0)
+        .agents(0)
+        .start()
+        .expect("another mesh starts");
     lab.site().ca().ca().display().to_string()
 }
 

@@ -30,7 +30,10 @@ impl Drop for Up {
     fn drop(&mut self) {
         // The group is the lab's own and its processes'; the lab stops them in order.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"));
-        drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT));
+        drop(nix::sys::signal::kill(
+            pid,
+            nix::sys::signal::Signal::SIGINT,
+        ));
         drop(self.0.wait());
     }
 }
@@ -46,13 +49,19 @@ fn up(dir: &Path) -> Up {
     let stdout = child.stdout.take().expect("a pipe");
     let up = Up(child);
     let mut lines = BufReader::new(stdout).lines();
-    assert!(lines.any(|line| line.is_ok_and(|line| line.trim() == "ready")), "it never got ready");
+    assert!(
+        lines.any(|line| line.is_ok_and(|line| line.trim() == "ready")),
+        "it never got ready"
+    );
     up
 }
 
 fn shell(dir: &Path, command: &str) -> std::process::Output {
     let script = format!(". {}/lab.env; {command}", dir.display());
-    Command::new("sh").args(["-c", &script]).output().expect("a shell")
+    Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .expect("a shell")
 }
 
 #[test]
@@ -64,7 +73,11 @@ fn lab_up_serves_another_shell_and_starts_what_was_killed_again() {
     let output = shell(&dir, command);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let answer: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
-    assert_eq!(answer["items"].as_array().map(Vec::len), Some(2), "{answer:#}");
+    assert_eq!(
+        answer["items"].as_array().map(Vec::len),
+        Some(2),
+        "{answer:#}"
+    );
 
     let output = shell(&dir, "kill -9 \"$(cat \"$LAB_PIDS_DIR\"/agent-2.pid)\"");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -72,50 +85,90 @@ fn lab_up_serves_another_shell_and_starts_what_was_killed_again() {
     let restart = format!("{} restart --dir {} agent-2", lab.display(), dir.display());
     wait_until("agent-2 is started again", Duration::from_secs(60), || {
         let output = shell(&dir, &restart);
-        if output.status.success() { Ok(()) } else { Err(text(&output)) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(text(&output))
+        }
     })
     .expect("the lab starts it again");
     wait_until("agent-2 serves again", Duration::from_secs(60), || {
         let output = shell(&dir, command);
-        if output.status.success() { Ok(()) } else { Err(text(&output)) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(text(&output))
+        }
     })
     .expect("the task runs");
 
-    let cert = format!("{} cert --dir {} client --san client.test", lab.display(), dir.display());
+    let cert = format!(
+        "{} cert --dir {} client --san client.test",
+        lab.display(),
+        dir.display()
+    );
     let output = shell(&dir, &format!("{cert}; ls \"$LAB_SSL_DIR\""));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(fs::exists(dir.join("lab.env")).expect("readable"));
 
     let pids = dir.join("pids");
-    let pids = fs::read_dir(&pids).map(|list| list.flatten().count()).unwrap_or_default();
-    assert!(pids >= 5, "a pid file for each of five processes, not {pids}");
+    let pids = fs::read_dir(&pids)
+        .map(|list| list.flatten().count())
+        .unwrap_or_default();
+    assert!(
+        pids >= 5,
+        "a pid file for each of five processes, not {pids}"
+    );
     drop(up);
 }
 
 #[test]
 fn an_ordinary_user_runs_the_lab_too() {
     if !nix::unistd::geteuid().is_root() {
-        return skip("root", "already an ordinary user: the other tests are this one");
+        return skip(
+            "root",
+            "already an ordinary user: the other tests are this one",
+        );
     }
     // A copy that an ordinary user can read, wherever the clone lies.
     let folder = tempfile::tempdir().expect("a folder");
     let user = 65_534;
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).expect("a writable folder");
-    let names =
-        ["lab", "pcp-broker", "pxp-agent", "execution-wrapper", "pxp-orchestrator", "puppet-task"];
+    let names = [
+        "lab",
+        "pcp-broker",
+        "pxp-agent",
+        "execution-wrapper",
+        "pxp-orchestrator",
+        "puppet-task",
+    ];
     for name in names {
         fs::copy(lab::bin(name), bin.join(name)).expect("a copy");
     }
     let modules = folder.path().join("modules");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/lab-modules");
-    let copied = Command::new("cp").arg("-r").arg(source).arg(&modules).status().expect("cp");
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(source)
+        .arg(&modules)
+        .status()
+        .expect("cp");
     assert!(copied.success());
     let owner = format!("{user}:{user}");
-    let owned = Command::new("chown").args(["-R", &owner]).arg(folder.path()).status();
+    let owned = Command::new("chown")
+        .args(["-R", &owner])
+        .arg(folder.path())
+        .status();
     assert!(owned.expect("chown").success());
     let output = Command::new("setpriv")
-        .args(["--reuid", &user.to_string(), "--regid", &user.to_string(), "--clear-groups"])
+        .args([
+            "--reuid",
+            &user.to_string(),
+            "--regid",
+            &user.to_string(),
+            "--clear-groups",
+        ])
         .arg(bin.join("lab"))
         .arg("run")
         .arg("--dir")
@@ -131,5 +184,9 @@ fn an_ordinary_user_runs_the_lab_too() {
         return skip("userns", "this kernel gives ordinary users no namespaces");
     }
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("not root"), "it says what it cannot give: {}", text(&output));
+    assert!(
+        text(&output).contains("not root"),
+        "it says what it cannot give: {}",
+        text(&output)
+    );
 }

@@ -3,6 +3,14 @@
 //! Tests of one topic share a mesh where they do not disturb each other; each starts by saying what
 //! an operator would type, and ends with what that operator must see.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test says what it expects, and fails by panicking"
+)]
+
 mod debian_modules;
 mod errors;
 mod lab_binary;

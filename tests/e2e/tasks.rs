@@ -15,8 +15,15 @@ fn a_task_runs_on_every_node_named() {
     let marks = lab.dir().join("marks");
     let file = format!("file={}", marks.display());
     let nodes = "agent-1,agent-2,agent-3";
-    let output =
-        lab.puppet_task(&["run", "probe::mark", &file, "--nodes", nodes, "--format", "json"]);
+    let output = lab.puppet_task(&[
+        "run",
+        "probe::mark",
+        &file,
+        "--nodes",
+        nodes,
+        "--format",
+        "json",
+    ]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let answer = document(&output);
     assert_eq!(answer["state"], "finished", "{answer:#}");
@@ -27,8 +34,10 @@ fn a_task_runs_on_every_node_named() {
     assert_eq!(names, ["agent-1", "agent-2", "agent-3"]);
     let marks = fs::read_to_string(&marks).expect("the tasks ran here");
     let mut marks: Vec<_> = marks.lines().collect();
-    let mut tokens: Vec<_> =
-        results.iter().map(|(_, result)| result["token"].as_str().expect("a token")).collect();
+    let mut tokens: Vec<_> = results
+        .iter()
+        .map(|(_, result)| result["token"].as_str().expect("a token"))
+        .collect();
     marks.sort_unstable();
     tokens.sort_unstable();
     assert_eq!(marks, tokens, "each ran once, and its own result came back");
@@ -55,14 +64,22 @@ fn nodes_and_parameters_may_come_from_files_and_show_teaches_their_names() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let human = String::from_utf8_lossy(&output.stdout);
     assert!(human.contains("2/2 nodes succeeded"), "{human}");
-    assert!(!human.contains('\u{1b}'), "escape codes in a pipe: {human:?}");
+    assert!(
+        !human.contains('\u{1b}'),
+        "escape codes in a pipe: {human:?}"
+    );
 
     let output = lab.puppet_task(&["show"]);
     let list = String::from_utf8_lossy(&output.stdout);
     assert!(list.contains("probe::mark"), "{}", text(&output));
     let output = lab.puppet_task(&["show", "probe::mark"]);
     let shown = String::from_utf8_lossy(&output.stdout);
-    for part in ["Leaves one line", "file", "String[1]", "Optional[String[1]]"] {
+    for part in [
+        "Leaves one line",
+        "file",
+        "String[1]",
+        "Optional[String[1]]",
+    ] {
         assert!(shown.contains(part), "{part} is missing: {}", text(&output));
     }
 }
@@ -88,7 +105,12 @@ fn output_of_every_shape_comes_back_as_it_was() {
     let error = &results(&output)[0].1["_error"];
     assert_eq!(error["kind"], "puppetlabs.tasks/task-error", "{error:#}");
     assert_eq!(error["details"]["exitcode"], 3, "{error:#}");
-    assert!(error["msg"].as_str().is_some_and(|m| m.contains("it broke")), "{error:#}");
+    assert!(
+        error["msg"]
+            .as_str()
+            .is_some_and(|m| m.contains("it broke")),
+        "{error:#}"
+    );
 
     let output = run(&["probe::files"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -101,7 +123,9 @@ fn output_of_every_shape_comes_back_as_it_was() {
 fn noop_reaches_tasks_that_support_it_and_no_other() {
     let lab = mesh(1);
     let run = |task: &str, more: &[&str]| {
-        let mut all = vec!["run", task, "--noop", "--nodes", "agent-1", "--format", "json"];
+        let mut all = vec![
+            "run", task, "--noop", "--nodes", "agent-1", "--format", "json",
+        ];
         all.extend(more);
         lab.puppet_task(&all)
     };
@@ -119,14 +143,31 @@ fn a_secret_reaches_the_task_and_no_file() {
     let secret = "correct-horse-battery-staple";
     let gate = lab.dir().join("gate");
     let mut command = lab.puppet_task_command();
-    command.args(["run", "probe::secret", "--nodes", "agent-1", "--format", "json"]);
-    command.arg(format!("password={secret}")).arg(format!("gate={}", gate.display()));
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command.args([
+        "run",
+        "probe::secret",
+        "--nodes",
+        "agent-1",
+        "--format",
+        "json",
+    ]);
+    command
+        .arg(format!("password={secret}"))
+        .arg(format!("gate={}", gate.display()));
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     let child = command.spawn().expect("the command line starts");
     wait_until("the task runs", Duration::from_secs(60), || {
-        let (_, answer) = lab.api_get("jobs/1/nodes").map_err(|error| error.to_string())?;
+        let (_, answer) = lab
+            .api_get("jobs/1/nodes")
+            .map_err(|error| error.to_string())?;
         let state = answer["items"][0]["state"].clone();
-        if state == "running" { Ok(()) } else { Err(state.to_string()) }
+        if state == "running" {
+            Ok(())
+        } else {
+            Err(state.to_string())
+        }
     })
     .expect("the job starts");
     // While it runs: spool, plan, database, logs and task files are all there.
@@ -134,28 +175,42 @@ fn a_secret_reaches_the_task_and_no_file() {
     fs::write(&gate, "").expect("a writable lab");
     let output = child.wait_with_output().expect("the command line ends");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert_eq!(results(&output)[0].1["length"], secret.len(), "{}", text(&output));
+    assert_eq!(
+        results(&output)[0].1["length"],
+        secret.len(),
+        "{}",
+        text(&output)
+    );
     assert_eq!(files_with(lab.dir(), secret), Vec::<String>::new());
 
     let (status, job) = lab.api_get("jobs/1").expect("the API answers");
     assert_eq!(status, 200);
     assert!(!job.to_string().contains(secret), "{job:#}");
     assert_eq!(job["options"]["sensitive"], json!(["password"]), "{job:#}");
-    assert_ne!(job["options"]["params"]["password"], Value::Null, "redacted, not left out");
+    assert_ne!(
+        job["options"]["params"]["password"],
+        Value::Null,
+        "redacted, not left out"
+    );
 }
 
 /// The files below `dir` that hold `needle`.
 fn files_with(dir: &Path, needle: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("a readable folder").flatten() {
-        let Ok(kind) = entry.file_type() else { continue };
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
         let path = entry.path();
         if kind.is_dir() {
             found.extend(files_with(&path, needle));
         } else if kind.is_file() {
             // A file may go away between listing and reading; then it holds nothing.
             let bytes = fs::read(&path).unwrap_or_default();
-            if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
+            if bytes
+                .windows(needle.len())
+                .any(|window| window == needle.as_bytes())
+            {
                 found.push(path.display().to_string());
             }
         }
@@ -179,23 +234,36 @@ fn a_stopped_job_starts_no_further_nodes_and_ends() {
         "params": { "file": marks, "gate": gate },
         "scope": { "nodes": ["agent-1", "agent-2"] },
     });
-    let (status, answer) = lab.api_post("command/task", &body).expect("the API answers");
+    let (status, answer) = lab
+        .api_post("command/task", &body)
+        .expect("the API answers");
     assert_eq!(status, 202, "{answer}");
     wait_until("one task has begun", Duration::from_secs(60), || {
-        let lines = fs::read_to_string(&marks).unwrap_or_default().lines().count();
+        let lines = fs::read_to_string(&marks)
+            .unwrap_or_default()
+            .lines()
+            .count();
         if lines == 1 { Ok(()) } else { Err(lines) }
     })
     .expect("the job runs");
-    let (status, answer) =
-        lab.api_post("command/stop", &json!({ "job": "1" })).expect("the API answers");
+    let (status, answer) = lab
+        .api_post("command/stop", &json!({ "job": "1" }))
+        .expect("the API answers");
     assert_eq!(status, 202, "{answer}");
     fs::write(&gate, "").expect("a writable lab");
     let states = wait_until("the job has stopped", Duration::from_secs(60), || {
         let (_, job) = lab.api_get("jobs/1").map_err(|error| error.to_string())?;
-        if job["state"] == "stopped" { Ok(job["node_states"].clone()) } else { Err(job.to_string()) }
+        if job["state"] == "stopped" {
+            Ok(job["node_states"].clone())
+        } else {
+            Err(job.to_string())
+        }
     })
     .expect("the job stops");
     assert_eq!(states["finished"], 1, "{states}");
     assert_eq!(states["skipped"], 1, "{states}");
-    assert_eq!(fs::read_to_string(&marks).expect("marks").lines().count(), 1);
+    assert_eq!(
+        fs::read_to_string(&marks).expect("marks").lines().count(),
+        1
+    );
 }

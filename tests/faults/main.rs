@@ -1,6 +1,12 @@
 //! Any one process may be killed in the middle of a running job and started again: each node's
 //! result is recorded exactly once, and each task ran exactly once.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test says what it expects, and fails by panicking"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -40,13 +46,27 @@ impl Midway {
             "params": { "file": marks, "gate": gate },
             "scope": { "nodes": nodes },
         });
-        let (status, answer) = lab.api_post("command/task", &body).expect("the API answers");
+        let (status, answer) = lab
+            .api_post("command/task", &body)
+            .expect("the API answers");
         assert_eq!(status, 202, "{answer}");
-        let job = answer["job"]["name"].as_str().expect("a job name").to_owned();
-        let midway = Self { lab, job, marks, gate };
+        let job = answer["job"]["name"]
+            .as_str()
+            .expect("a job name")
+            .to_owned();
+        let midway = Self {
+            lab,
+            job,
+            marks,
+            gate,
+        };
         wait_until("every task has begun", PATIENCE, || {
             let begun = midway.marks().len();
-            if begun == AGENTS { Ok(()) } else { Err(format!("{begun} of {AGENTS} have begun")) }
+            if begun == AGENTS {
+                Ok(())
+            } else {
+                Err(format!("{begun} of {AGENTS} have begun"))
+            }
         })
         .expect("the job runs");
         midway
@@ -54,7 +74,11 @@ impl Midway {
 
     /// One line a run of the task, on whichever node.
     fn marks(&self) -> Vec<String> {
-        fs::read_to_string(&self.marks).expect("readable marks").lines().map(str::to_owned).collect()
+        fs::read_to_string(&self.marks)
+            .expect("readable marks")
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn open_gate(&self) {
@@ -73,24 +97,51 @@ impl Midway {
             other => Err(format!("{other:?}")),
         })
         .expect("the job ends");
-        let (_, nodes) = lab.api_get(&format!("{path}/nodes")).expect("the API answers");
+        let (_, nodes) = lab
+            .api_get(&format!("{path}/nodes"))
+            .expect("the API answers");
         assert_eq!(state, "finished", "{nodes:#}");
 
         let items = nodes["items"].as_array().expect("a list of nodes");
         assert_eq!(items.len(), AGENTS);
-        let results: BTreeSet<_> =
-            items.iter().map(|item| item["result"]["token"].as_str().unwrap_or("none")).collect();
+        let results: BTreeSet<_> = items
+            .iter()
+            .map(|item| item["result"]["token"].as_str().unwrap_or("none"))
+            .collect();
         let marks = self.marks();
-        assert_eq!(marks.len(), AGENTS, "a task ran twice, or not at all: {marks:?}");
-        assert_eq!(results, marks.iter().map(String::as_str).collect(), "{nodes:#}");
+        assert_eq!(
+            marks.len(),
+            AGENTS,
+            "a task ran twice, or not at all: {marks:?}"
+        );
+        assert_eq!(
+            results,
+            marks.iter().map(String::as_str).collect(),
+            "{nodes:#}"
+        );
 
-        let (_, events) = lab.api_get(&format!("{path}/events")).expect("the API answers");
+        let (_, events) = lab
+            .api_get(&format!("{path}/events"))
+            .expect("the API answers");
         let events = events["items"].as_array().expect("a list of events");
-        let finished: Vec<_> = events.iter().filter(|e| e["type"] == "node_finished").collect();
-        let distinct: BTreeSet<_> = finished.iter().map(|e| e["details"]["node"].to_string()).collect();
-        assert_eq!(finished.len(), AGENTS, "a result was recorded twice, or not at all: {events:#?}");
+        let finished: Vec<_> = events
+            .iter()
+            .filter(|e| e["type"] == "node_finished")
+            .collect();
+        let distinct: BTreeSet<_> = finished
+            .iter()
+            .map(|e| e["details"]["node"].to_string())
+            .collect();
+        assert_eq!(
+            finished.len(),
+            AGENTS,
+            "a result was recorded twice, or not at all: {events:#?}"
+        );
         assert_eq!(distinct.len(), AGENTS);
-        assert_eq!(events.last().map(|e| e["type"].clone()), Some(Value::from("job_finished")));
+        assert_eq!(
+            events.last().map(|e| e["type"].clone()),
+            Some(Value::from("job_finished"))
+        );
     }
 }
 
@@ -100,7 +151,10 @@ fn an_agent_killed_under_its_task_delivers_the_result_after_its_restart() {
     midway.lab.kill("agent-2").expect("the agent is killed");
     // The task ends while nobody watches it.
     midway.open_gate();
-    midway.lab.restart("agent-2").expect("the agent starts again");
+    midway
+        .lab
+        .restart("agent-2")
+        .expect("the agent starts again");
     midway.ends_with_every_result_exactly_once();
 }
 
@@ -108,7 +162,10 @@ fn an_agent_killed_under_its_task_delivers_the_result_after_its_restart() {
 fn an_agent_restarted_under_its_task_adopts_it_while_it_runs() {
     let midway = Midway::start();
     midway.lab.kill("agent-2").expect("the agent is killed");
-    midway.lab.restart("agent-2").expect("the agent starts again");
+    midway
+        .lab
+        .restart("agent-2")
+        .expect("the agent starts again");
     midway.open_gate();
     midway.ends_with_every_result_exactly_once();
 }
@@ -116,16 +173,25 @@ fn an_agent_restarted_under_its_task_adopts_it_while_it_runs() {
 #[test]
 fn a_compiler_killed_under_a_job_loses_no_result() {
     let midway = Midway::start();
-    midway.lab.kill("compiler-1").expect("the compiler is killed");
+    midway
+        .lab
+        .kill("compiler-1")
+        .expect("the compiler is killed");
     midway.open_gate();
-    midway.lab.restart("compiler-1").expect("the compiler starts again");
+    midway
+        .lab
+        .restart("compiler-1")
+        .expect("the compiler starts again");
     midway.ends_with_every_result_exactly_once();
 }
 
 #[test]
 fn a_compiler_that_stays_away_is_replaced_by_the_other() {
     let midway = Midway::start();
-    midway.lab.kill("compiler-1").expect("the compiler is killed");
+    midway
+        .lab
+        .kill("compiler-1")
+        .expect("the compiler is killed");
     midway.open_gate();
     midway.ends_with_every_result_exactly_once();
 }
@@ -135,23 +201,38 @@ fn the_primary_killed_under_a_job_loses_no_result() {
     let midway = Midway::start();
     midway.lab.kill("primary").expect("the primary is killed");
     midway.open_gate();
-    midway.lab.restart("primary").expect("the primary starts again");
+    midway
+        .lab
+        .restart("primary")
+        .expect("the primary starts again");
     midway.ends_with_every_result_exactly_once();
 }
 
 #[test]
 fn the_orchestrator_killed_under_a_job_finds_its_results() {
     let midway = Midway::start();
-    midway.lab.kill("orchestrator").expect("the orchestrator is killed");
+    midway
+        .lab
+        .kill("orchestrator")
+        .expect("the orchestrator is killed");
     midway.open_gate();
-    midway.lab.restart("orchestrator").expect("the orchestrator starts again");
+    midway
+        .lab
+        .restart("orchestrator")
+        .expect("the orchestrator starts again");
     midway.ends_with_every_result_exactly_once();
 }
 
 #[test]
 fn everything_killed_at_once_loses_no_result() {
     let midway = Midway::start();
-    let names = ["agent-1", "compiler-1", "compiler-2", "primary", "orchestrator"];
+    let names = [
+        "agent-1",
+        "compiler-1",
+        "compiler-2",
+        "primary",
+        "orchestrator",
+    ];
     for name in names {
         midway.lab.kill(name).expect("the process is killed");
     }

@@ -13,22 +13,39 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["pcp"]),
     ("daemon", &[]),
     ("pcp-client", &["pcp", "identity", "daemon"]),
-    ("pcp-broker", &["pcp", "pcp-mesh", "pcp-client", "identity", "daemon"]),
+    (
+        "pcp-broker",
+        &["pcp", "pcp-mesh", "pcp-client", "identity", "daemon"],
+    ),
     ("pxp", &[]),
     ("sandbox-sys", &[]),
     ("sandbox", &["sandbox-sys"]),
     ("execution-wrapper", &["sandbox", "sandbox-sys"]),
-    ("pxp-agent", &["pxp", "sandbox", "pcp", "pcp-client", "identity", "daemon"]),
+    (
+        "pxp-agent",
+        &["pxp", "sandbox", "pcp", "pcp-client", "identity", "daemon"],
+    ),
     ("orchestrator-api", &[]),
     ("task-data", &[]),
     ("puppet-task", &["orchestrator-api"]),
     (
         "orchestrator",
-        &["orchestrator-api", "task-data", "pxp", "pcp", "pcp-client", "identity", "daemon"],
+        &[
+            "orchestrator-api",
+            "task-data",
+            "pxp",
+            "pcp",
+            "pcp-client",
+            "identity",
+            "daemon",
+        ],
     ),
     ("lab-ca", &[]),
     ("lab", &["lab-ca"]),
-    ("perf", &["lab", "lab-ca", "pcp", "pcp-client", "identity", "daemon"]),
+    (
+        "perf",
+        &["lab", "lab-ca", "pcp", "pcp-client", "identity", "daemon"],
+    ),
     ("system-tests", &[]),
 ];
 
@@ -36,16 +53,28 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &["pcp", "pcp-mesh", "pxp", "orchestrator-api", "task-data"];
 
 /// What a pure crate must not name.
-const ACTING: &[&str] = &["tokio", "quinn", "rustls", "nix", "libc", "rusqlite", "reqwest", "axum"];
+const ACTING: &[&str] = &[
+    "tokio", "quinn", "rustls", "nix", "libc", "rusqlite", "reqwest", "axum",
+];
 
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version=1", "--offline", "--manifest-path"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version=1",
+            "--offline",
+            "--manifest-path",
+        ])
         .arg(manifest)
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
     metadata["packages"]
         .as_array()
@@ -68,7 +97,9 @@ fn crates_depend_on_each_other_as_the_architecture_says() {
     let actual: BTreeSet<&str> = dependencies.keys().map(String::as_str).collect();
     assert_eq!(known, actual, "the list of crates and this test differ");
     for (name, allowed) in ARROWS {
-        let ours = dependencies[*name].iter().filter(|d| known.contains(d.as_str()));
+        let ours = dependencies[*name]
+            .iter()
+            .filter(|d| known.contains(d.as_str()));
         let extra: Vec<_> = ours.filter(|d| !allowed.contains(&d.as_str())).collect();
         assert!(extra.is_empty(), "{name} may not depend on {extra:?}");
     }
@@ -78,9 +109,14 @@ fn crates_depend_on_each_other_as_the_architecture_says() {
 fn pure_crates_name_no_runtime() {
     let dependencies = dependencies();
     for name in PURE {
-        let acting: Vec<_> =
-            ACTING.iter().filter(|acting| dependencies[*name].contains(**acting)).collect();
-        assert!(acting.is_empty(), "{name} decides only, and may not depend on {acting:?}");
+        let acting: Vec<_> = ACTING
+            .iter()
+            .filter(|acting| dependencies[*name].contains(**acting))
+            .collect();
+        assert!(
+            acting.is_empty(),
+            "{name} decides only, and may not depend on {acting:?}"
+        );
     }
 }
 
@@ -88,6 +124,9 @@ fn pure_crates_name_no_runtime() {
 fn nothing_under_the_sandbox_knows_a_runtime() {
     let dependencies = dependencies();
     for name in ["sandbox", "sandbox-sys", "execution-wrapper"] {
-        assert!(!dependencies[name].contains("tokio"), "{name} must stay single-threaded");
+        assert!(
+            !dependencies[name].contains("tokio"),
+            "{name} must stay single-threaded"
+        );
     }
 }

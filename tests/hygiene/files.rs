@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 800;
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the workspace")
 }
 
 /// Every file with one of these extensions below the five folders of code, with its text.
@@ -19,7 +22,10 @@ pub(crate) fn sources(extensions: &[&str]) -> Vec<(PathBuf, String)> {
                 if path.file_name().is_some_and(|name| name != "target") {
                     walk(&path, extensions, found);
                 }
-            } else if path.extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e))
+            } else if path
+                .extension()
+                .and_then(|e| e.to_str())
+                .is_some_and(|e| extensions.contains(&e))
             {
                 let text = fs::read_to_string(&path).expect("readable text");
                 found.push((path, text));
@@ -30,7 +36,11 @@ pub(crate) fn sources(extensions: &[&str]) -> Vec<(PathBuf, String)> {
     for folder in ["agent", "broker", "orchestrator", "packaging", "tests"] {
         walk(&root().join(folder), extensions, &mut found);
     }
-    assert!(!found.is_empty() || !extensions.contains(&"rs"), "no sources below {:?}", root());
+    assert!(
+        !found.is_empty() || !extensions.contains(&"rs"),
+        "no sources below {:?}",
+        root()
+    );
     found
 }
 
@@ -68,7 +78,8 @@ fn tests_wait_on_states_and_never_on_time() {
         .filter(|(_, text)| {
             text.lines().any(|line| {
                 let code = line.split("//").next().unwrap_or_default();
-                code.contains(&format!("thread::{needle}")) || code.contains(&format!("time::{needle}"))
+                code.contains(&format!("thread::{needle}"))
+                    || code.contains(&format!("time::{needle}"))
             })
         })
         .map(|(path, _)| path)
@@ -78,7 +89,11 @@ fn tests_wait_on_states_and_never_on_time() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("unimple", "mented!")];
+    let marks = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("unimple", "mented!"),
+    ];
     let left: Vec<_> = sources(&["rs", "sh", "py", "conf", "toml"])
         .into_iter()
         .filter(|(_, text)| marks.iter().any(|mark| text.contains(mark)))

@@ -58,8 +58,7 @@ impl Controller {
         let broker: BrokerAddress = lab.broker_primary().parse()?;
         let software = daemon::software("perf");
         let kind = ClientType::parse("controller")?;
-        let mut config =
-            ClientConfig::new(vec![broker], identity(lab, certname)?, kind, software);
+        let mut config = ClientConfig::new(vec![broker], identity(lab, certname)?, kind, software);
         config.features = vec![FEATURE_CONTENT.to_owned()];
         let (handle, mut events) = pcp_client::start(config, tasks);
         loop {
@@ -82,7 +81,12 @@ impl Controller {
             }],
         });
         let target = Uri::new(Certname::parse(agent)?, ClientType::agent());
-        Ok(Self { requests, sender, target, params })
+        Ok(Self {
+            requests,
+            sender,
+            target,
+            params,
+        })
     }
 
     /// Sends one request and waits for its outcome.
@@ -95,10 +99,22 @@ impl Controller {
             "notify_outcome": true,
             "params": self.params,
         });
-        let message = message(&self.sender, &self.target, "rpc_non_blocking_request", &data);
+        let message = message(
+            &self.sender,
+            &self.target,
+            "rpc_non_blocking_request",
+            &data,
+        );
         let (outcome, done) = oneshot::channel();
-        let pending = Pending { message, outcome, transaction };
-        self.requests.send(pending).await.map_err(|_| anyhow!("the controller has ended"))?;
+        let pending = Pending {
+            message,
+            outcome,
+            transaction,
+        };
+        self.requests
+            .send(pending)
+            .await
+            .map_err(|_| anyhow!("the controller has ended"))?;
         done.await.context("the controller has ended")?
     }
 }
@@ -168,9 +184,15 @@ fn outcome_of(message: &Message) -> Option<(String, Result<()>)> {
     let name = message.envelope.message_type.name()?;
     let data: Value = serde_json::from_slice(&message.body).ok()?;
     let outcome = match name {
-        "rpc_non_blocking_response" if data["results"]["exitcode"] == 0 => Ok(()),
-        "rpc_non_blocking_response" | "rpc_error_message" => Err(anyhow!("the task failed: {data}")),
+        "rpc_non_blocking_response"
+            if data.pointer("/results/exitcode") == Some(&Value::from(0)) =>
+        {
+            Ok(())
+        }
+        "rpc_non_blocking_response" | "rpc_error_message" => {
+            Err(anyhow!("the task failed: {data}"))
+        }
         _ => return None,
     };
-    Some((data["transaction_id"].as_str()?.to_owned(), outcome))
+    Some((data.get("transaction_id")?.as_str()?.to_owned(), outcome))
 }

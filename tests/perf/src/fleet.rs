@@ -16,13 +16,22 @@ use crate::table::Table;
 pub(crate) async fn measure(lab: &Lab, agents: usize, table: &mut Table) -> Result<()> {
     let compiler = lab.pid("compiler-1").context("the compiler does not run")?;
     let primary = lab.pid("primary").context("the primary does not run")?;
-    let names: Vec<_> = (0..agents).map(|number| format!("fleet-{number}")).collect();
+    let names: Vec<_> = (0..agents)
+        .map(|number| format!("fleet-{number}"))
+        .collect();
     for name in &names {
         lab.issue(name, &[])?;
     }
-    let broker: BrokerAddress =
-        lab.broker_compilers().first().context("no compiler")?.parse()?;
-    let before = (resident(compiler)?, resident(primary)?, cpu_seconds(compiler)?);
+    let broker: BrokerAddress = lab
+        .broker_compilers()
+        .first()
+        .context("no compiler")?
+        .parse()?;
+    let before = (
+        resident(compiler)?,
+        resident(primary)?,
+        cpu_seconds(compiler)?,
+    );
     let tasks = daemon::Tasks::new();
     let start = Instant::now();
     let mut sessions = Vec::with_capacity(agents);
@@ -43,7 +52,11 @@ pub(crate) async fn measure(lab: &Lab, agents: usize, table: &mut Table) -> Resu
         ) {}
     }
     let wall = start.elapsed();
-    let after = (resident(compiler)?, resident(primary)?, cpu_seconds(compiler)?);
+    let after = (
+        resident(compiler)?,
+        resident(primary)?,
+        cpu_seconds(compiler)?,
+    );
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / agents as f64;
     table.row(
@@ -63,7 +76,10 @@ pub(crate) async fn measure(lab: &Lab, agents: usize, table: &mut Table) -> Resu
     table.row(
         "compiler CPU a connection (handshake, session, inventory)",
         format!("{handshake:.2} ms"),
-        format!("all connected in {:.1} s, both ends on this machine", wall.as_secs_f64()),
+        format!(
+            "all connected in {:.1} s, both ends on this machine",
+            wall.as_secs_f64()
+        ),
         "-",
     );
     tasks.shutdown(Duration::from_secs(20)).await;

@@ -10,20 +10,33 @@ use crate::table::Table;
 
 /// Reads the memory of every process of the mesh.
 pub(crate) fn measure(lab: &Lab, table: &mut Table) -> Result<()> {
-    let mut baseline =
-        Command::new("cat").stdin(Stdio::piped()).spawn().context("cannot start cat")?;
+    let mut baseline = Command::new("cat")
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("cannot start cat")?;
     let baseline_kib = resident(baseline.id())?;
     drop(baseline.stdin.take());
     baseline.wait().context("cat does not end")?;
     let rows = [
         ("agent-1", "agent, resident at rest", "<= 8 MiB"),
-        ("compiler-1", "broker (compiler), resident at rest", "<= 12 MiB"),
+        (
+            "compiler-1",
+            "broker (compiler), resident at rest",
+            "<= 12 MiB",
+        ),
         ("primary", "broker (primary), resident at rest", "<= 12 MiB"),
         ("orchestrator", "orchestrator, resident at rest", "-"),
     ];
     for (name, what, goal) in rows {
-        let pid = lab.pid(name).with_context(|| format!("{name} does not run"))?;
-        table.row(what, mib(resident(pid)?), format!("cat: {}", mib(baseline_kib)), goal);
+        let pid = lab
+            .pid(name)
+            .with_context(|| format!("{name} does not run"))?;
+        table.row(
+            what,
+            mib(resident(pid)?),
+            format!("cat: {}", mib(baseline_kib)),
+            goal,
+        );
     }
     Ok(())
 }

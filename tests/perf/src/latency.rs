@@ -25,8 +25,7 @@ pub(crate) async fn measure(lab: &Lab, count: usize, table: &mut Table) -> Resul
     fs::write(&script, "#!/bin/sh\nexit 0\n").context("cannot write the script")?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     let tasks = daemon::Tasks::new();
-    let controller =
-        Controller::connect(lab, &tasks, CONTROLLER, "agent-1", &script).await?;
+    let controller = Controller::connect(lab, &tasks, CONTROLLER, "agent-1", &script).await?;
     // The first run fetches the script; it is not what is measured.
     controller.run().await?;
 
@@ -45,7 +44,11 @@ pub(crate) async fn measure(lab: &Lab, count: usize, table: &mut Table) -> Resul
     table.row(
         format!("request to result, one at a time, median of {count}"),
         milliseconds(task),
-        format!("bare spawn {} ({:.1} x)", milliseconds(bare), ratio(task, bare)),
+        format!(
+            "bare spawn {} ({:.1} x)",
+            milliseconds(bare),
+            ratio(task, bare)
+        ),
         "<= 5 ms",
     );
 
@@ -74,12 +77,20 @@ pub(crate) async fn measure(lab: &Lab, count: usize, table: &mut Table) -> Resul
     table.row(
         "tasks per second on one agent, ten at once",
         format!("{product:.0}"),
-        format!("bare spawns, one at a time: {bare:.0}/s ({:.2} x)", product / bare),
+        format!(
+            "bare spawns, one at a time: {bare:.0}/s ({:.2} x)",
+            product / bare
+        ),
         ">= 500",
     );
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let cpu = cpu * 1000.0 / (count * 2) as f64;
-    table.row("CPU of the agent a task, ten at once", format!("{cpu:.2} ms"), "-", "-");
+    table.row(
+        "CPU of the agent a task, ten at once",
+        format!("{cpu:.2} ms"),
+        "-",
+        "-",
+    );
     tasks.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }
@@ -96,7 +107,10 @@ fn spawn(script: &Path) -> Result<()> {
 
 fn median(durations: &mut [Duration]) -> Duration {
     durations.sort_unstable();
-    durations.get(durations.len() / 2).copied().unwrap_or_default()
+    durations
+        .get(durations.len() / 2)
+        .copied()
+        .unwrap_or_default()
 }
 
 fn milliseconds(duration: Duration) -> String {

@@ -9,7 +9,9 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS line")?;
+    let number = line
+        .and_then(|line| line.split_whitespace().next())
+        .context("no VmRSS line")?;
     number.parse().context("VmRSS is no number")
 }
 
@@ -19,7 +21,9 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let tasks = format!("/proc/{pid}/task");
     for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
         // A thread may end between the listing and the reading.
-        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
         let first = text.split_whitespace().next().unwrap_or("0");
         nanoseconds += first.parse::<u64>().unwrap_or(0);
     }

@@ -15,7 +15,8 @@ impl Table {
         baseline: impl Into<String>,
         goal: impl Into<String>,
     ) {
-        self.0.push([what.into(), measured.into(), baseline.into(), goal.into()]);
+        self.0
+            .push([what.into(), measured.into(), baseline.into(), goal.into()]);
     }
 }
 
