@@ -18,6 +18,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 pub(crate) use changes::{Change, Secret};
+#[cfg(test)]
+pub(crate) use jobs::UnfinishedNode;
 pub(crate) use jobs::{FileRef, Known, NewJob, NewNode, Unfinished};
 pub(crate) use nodes::SeenNode;
 pub(crate) use query::{StoredEvent, StoredEvents, StoredJob, StoredNode};

@@ -1,1 +1,295 @@
+//! The database on a real disk: what is promised about writes, and the reads whose rules are not
+//! plain selects.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use orchestrator_api::{JobOrder, JobState, JobsQuery, NodeState, Order, Scope, TaskOptions, Time};
+use pcp::uri::Certname;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::job::JobId;
+
+fn options(task: &str) -> TaskOptions {
+    TaskOptions {
+        description: String::new(),
+        plan_job: None,
+        noop: false,
+        task: task.to_owned(),
+        sensitive: vec![],
+        scheduled_job_id: None,
+        params: Map::new(),
+        scope: Scope::Nodes(vec!["a".to_owned()]),
+        environment: "production".to_owned(),
+        timeout: None,
+    }
+}
+
+fn new_job(task: &str, transactions: &[&str], at: i64) -> NewJob {
+    NewJob {
+        owner: "ada".to_owned(),
+        options: options(task),
+        userdata: Map::new(),
+        request: None,
+        files: vec![],
+        time_limit: 60,
+        nodes: transactions
+            .iter()
+            .map(|id| NewNode {
+                certname: Certname::parse("a").unwrap(),
+                transaction: id.parse().unwrap(),
+            })
+            .collect(),
+        at,
+    }
+}
+
+fn started(job: JobId) -> Change {
+    let certname = Certname::parse("a").unwrap();
+    Change::NodeStarted {
+        job,
+        node: 0,
+        certname,
+        at: 10,
+    }
+}
+
+fn ended(job: JobId, result: &str) -> Change {
+    let certname = Certname::parse("a").unwrap();
+    let result = Secret(Some(json!({"is": result})));
+    let state = NodeState::Finished;
+    Change::NodeEnded {
+        job,
+        node: 0,
+        certname,
+        state,
+        at: 20,
+        result,
+        message: None,
+    }
+}
+
+fn entered(job: JobId, state: JobState) -> Change {
+    Change::JobEntered { job, state, at: 30 }
+}
+
+async fn apply(store: &Store, changes: Vec<Change>) {
+    store.apply(Arc::new(changes)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_fails_is_undone_and_does_not_touch_what_is_written_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a.db")).unwrap();
+    let (first, second, third) = tokio::join!(
+        store.add_job(new_job("one", &["t1", "t2"], 1)),
+        store.add_job(new_job("two", &["t3", "t1"], 1)),
+        store.add_job(new_job("three", &["t4"], 1)),
+    );
+    first.unwrap();
+    assert!(second.is_err());
+    third.unwrap();
+    let (jobs, total) = store.jobs(JobsQuery::default()).await.unwrap();
+    let tasks: Vec<_> = jobs.iter().map(|job| job.options.task.as_str()).collect();
+    assert_eq!((tasks, total), (vec!["one", "three"], 2));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a.db")).unwrap();
+    let limit = |pages: u32| {
+        store.write(move |connection| {
+            connection
+                .query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(()))
+                .map_err(StoreError::of("be limited"))
+        })
+    };
+    limit(1).await.unwrap();
+    let large = "x".repeat(1_000_000);
+    let error = store
+        .add_job(new_job(&large, &["t1"], 1))
+        .await
+        .unwrap_err();
+    assert!(
+        error.with_hint().contains("(the disk is full)"),
+        "{}",
+        error.with_hint()
+    );
+    limit(100_000).await.unwrap();
+    store.add_job(new_job(&large, &["t1"], 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    drop(Store::open(&path).unwrap());
+    let connection = Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(
+        Store::open(&path),
+        Err(StoreError::TooNew {
+            found: 99,
+            known: 1
+        })
+    ));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    std::fs::write(
+        &path,
+        "not a database, but long enough to be read as its header would be\n".repeat(9),
+    )
+    .unwrap();
+    let error = Store::open(&path).unwrap_err();
+    assert!(
+        error.with_hint().contains("damaged"),
+        "{}",
+        error.with_hint()
+    );
+}
+
+#[tokio::test]
+async fn a_second_end_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a.db")).unwrap();
+    let job = store.add_job(new_job("one", &["t1"], 1)).await.unwrap();
+    apply(
+        &store,
+        vec![
+            entered(job, JobState::Running),
+            started(job),
+            ended(job, "first"),
+        ],
+    )
+    .await;
+    apply(
+        &store,
+        vec![ended(job, "second"), entered(job, JobState::Finished)],
+    )
+    .await;
+    let nodes = store
+        .nodes(job, orchestrator_api::NodesQuery::default())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(nodes.items[0].result, Some(json!({"is": "first"})));
+    let (stored, states) = store.job(job).await.unwrap().unwrap();
+    assert_eq!(
+        stored.node_states,
+        BTreeMap::from([(NodeState::Finished, 1)])
+    );
+    let states: Vec<_> = states.iter().map(|state| state.state).collect();
+    let all = [
+        JobState::New,
+        JobState::Ready,
+        JobState::Running,
+        JobState::Finished,
+    ];
+    assert_eq!(states, all);
+    assert!(store.unfinished().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn followers_of_a_job_are_never_told_of_another_jobs_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a.db")).unwrap();
+    let one = store.add_job(new_job("one", &["t1"], 1)).await.unwrap();
+    let two = store.add_job(new_job("two", &["t2"], 1)).await.unwrap();
+    let next = |events| match events {
+        StoredEvents::Events { items, next } => (items.len(), next),
+        StoredEvents::UnknownJob | StoredEvents::Mismatched => panic!("no events"),
+    };
+    assert_eq!(next(store.events(one, 0).await.unwrap()), (0, 0));
+    // Events 1 and 4 are of the first job, 2 and 3 of the second.
+    apply(
+        &store,
+        vec![started(one), started(two), ended(two, "x"), ended(one, "x")],
+    )
+    .await;
+    assert_eq!(next(store.events(one, 0).await.unwrap()), (2, 5));
+    // 2 is what a follower of the first job asks for after its event 1.
+    assert_eq!(next(store.events(one, 2).await.unwrap()), (1, 5));
+    assert_eq!(next(store.events(one, 5).await.unwrap()), (0, 5));
+    assert!(matches!(
+        store.events(one, 3).await.unwrap(),
+        StoredEvents::Mismatched
+    ));
+    assert!(matches!(
+        store.events(two, 1).await.unwrap(),
+        StoredEvents::Mismatched
+    ));
+    assert!(matches!(
+        store.events(JobId(9), 0).await.unwrap(),
+        StoredEvents::UnknownJob
+    ));
+}
+
+#[tokio::test]
+async fn lists_of_jobs_are_filtered_ordered_and_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a.db")).unwrap();
+    for (task, transaction, at) in [
+        ("package", "t1", 3),
+        ("service", "t2", 2),
+        ("service::x", "t3", 1),
+    ] {
+        store
+            .add_job(new_job(task, &[transaction], at))
+            .await
+            .unwrap();
+    }
+    apply(&store, vec![entered(JobId(2), JobState::Finished)]).await;
+    let names = |query: JobsQuery| async {
+        let (jobs, total) = store.jobs(query).await.unwrap();
+        (jobs.iter().map(|job| job.id.0).collect::<Vec<_>>(), total)
+    };
+    let query = JobsQuery::default;
+    assert_eq!(names(query()).await, (vec![3, 2, 1], 3));
+    assert_eq!(
+        names(JobsQuery {
+            order: Some(Order::Desc),
+            ..query()
+        })
+        .await,
+        (vec![1, 2, 3], 3)
+    );
+    let by_name = JobsQuery {
+        order_by: Some(JobOrder::Name),
+        limit: Some(1),
+        offset: Some(1),
+        ..query()
+    };
+    assert_eq!(names(by_name).await, (vec![2], 3));
+    assert_eq!(
+        names(JobsQuery {
+            task: Some("serv".into()),
+            ..query()
+        })
+        .await,
+        (vec![3, 2], 2)
+    );
+    assert_eq!(
+        names(JobsQuery {
+            task: Some("%".into()),
+            ..query()
+        })
+        .await,
+        (vec![], 0)
+    );
+    let ended = JobsQuery {
+        min_finish_timestamp: Some(Time::from_millis(30)),
+        ..query()
+    };
+    assert_eq!(names(ended).await, (vec![2], 1));
+    let later = JobsQuery {
+        min_finish_timestamp: Some(Time::from_millis(31)),
+        ..query()
+    };
+    assert_eq!(names(later).await, (vec![], 0));
+}

@@ -15,14 +15,10 @@ const QUEUE: usize = 256;
 /// Tells the caller how its write ended, once the transaction has.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>)>;
 
-/// Does the write, or passes on why nothing can be written.
-type Work = Box<dyn FnOnce(Result<&Connection, &StoreError>) -> (Written, Answer) + Send>;
-
-/// Whether a write has put anything into the transaction.
-enum Written {
-    Yes,
-    Failed,
-}
+/// Does the write, or passes on why nothing can be written. Gives whether anything has been put into
+/// the transaction.
+type Work =
+    Box<dyn FnOnce(Result<&Connection, &StoreError>) -> (Result<(), StoreError>, Answer) + Send>;
 
 /// Hands writes to the thread.
 #[derive(Debug)]
@@ -63,13 +59,11 @@ impl Writer {
                 Ok(connection) => work(connection),
                 Err(error) => Err(error.clone()),
             };
-            let written = match &result {
-                Ok(_) => Written::Yes,
-                Err(_) => Written::Failed,
-            };
+            let written = result.as_ref().map(drop).map_err(Clone::clone);
             let answer: Answer = Box::new(move |committed: Result<(), StoreError>| {
+                let result = result.and_then(|value| committed.map(|()| value));
                 // A caller that has gone away needs no answer.
-                drop(reply.send(committed.and(result)));
+                drop(reply.send(result));
             });
             (written, answer)
         });
@@ -109,11 +103,10 @@ fn transact(
         let (written, answer) = work(Ok(&savepoint));
         answers.push(answer);
         match written {
-            Written::Yes => savepoint.commit(),
-            // A dropped savepoint is rolled back.
-            Written::Failed => savepoint.finish(),
+            Ok(()) => savepoint.commit().map_err(StoreError::of("write"))?,
+            // When the disk is full, SQLite has undone everything already, and this fails too.
+            Err(cause) => savepoint.finish().map_err(|_| cause)?,
         }
-        .map_err(StoreError::of("write"))?;
     }
     transaction
         .commit()

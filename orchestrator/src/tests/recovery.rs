@@ -1,0 +1,110 @@
+//! An orchestrator that ends in the middle, and another that takes up its database.
+
+use serde_json::json;
+
+use super::Home;
+use super::fleet::Fleet;
+
+#[tokio::test]
+async fn a_running_job_survives_and_its_results_are_recorded_once() {
+    let home = Home::new();
+    let fleet = Fleet::echo(&["a", "b"]);
+    fleet.hold();
+    let server = home.start(&fleet).await;
+    let job = server
+        .run("sample::typed", json!({"name": "x"}), &["a", "b"])
+        .await;
+    fleet.requested(2).await;
+    server.stop().await;
+
+    let server = home.start(&fleet).await;
+    let before = server.get(&format!("/orchestrator/v1/jobs/{job}")).await;
+    assert_eq!(before["state"], "running");
+    fleet.release().await;
+    let ended = server.end(&job).await;
+    assert_eq!(
+        (&ended["state"], &ended["node_states"]),
+        (&json!("finished"), &json!({"finished": 2}))
+    );
+    let requests = fleet.spool(|spool| {
+        spool
+            .values()
+            .map(|one| one.requests.len())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(requests, [1, 1], "an accepted task was requested again");
+    fleet.report().await;
+    let after = server.end(&job).await;
+    assert_eq!(after["node_states"], ended["node_states"]);
+}
+
+#[tokio::test]
+async fn a_job_that_was_not_sent_is_sent_by_the_next_process_exactly_as_it_was() {
+    let home = Home::new();
+    let nobody = Fleet::echo(&[]);
+    let server = home.start(&nobody).await;
+    let fleet = Fleet::echo(&["a"]);
+    // The node has been seen, and is on its way back when the process ends.
+    server.stop().await;
+    let server = home.start(&fleet).await;
+    let first = server
+        .run("sample::typed", json!({"name": "x"}), &["a"])
+        .await;
+    server.end(&first).await;
+    server.stop().await;
+
+    let server = home.start(&nobody).await;
+    let job = server
+        .run("sample::typed", json!({"name": "x"}), &["a"])
+        .await;
+    assert_eq!(
+        server.get(&format!("/orchestrator/v1/jobs/{job}")).await["state"],
+        "ready"
+    );
+    server.stop().await;
+
+    let server = home.start(&fleet).await;
+    let ended = server.end(&job).await;
+    assert_eq!(ended["state"], "finished");
+    let requests = fleet.spool(|spool| {
+        spool
+            .values()
+            .flat_map(|one| one.requests.clone())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(
+        requests[0], requests[1],
+        "a stored request is not what was sent"
+    );
+}
+
+#[tokio::test]
+async fn ended_jobs_stay_and_late_outcomes_are_taken_off_the_agents() {
+    let home = Home::new();
+    let fleet = Fleet::echo(&["a"]);
+    fleet.hold();
+    let server = home.start(&fleet).await;
+    let job = server.run("sample::hello", json!({}), &["a"]).await;
+    fleet.requested(1).await;
+    let stop = json!({"job": job, "force": true});
+    server.post("/orchestrator/v1/command/stop", stop).await;
+    server.stop().await;
+
+    let server = home.start(&fleet).await;
+    fleet.release().await;
+    // The outcome of the old job comes before that of the new one.
+    let next = server.run("sample::hello", json!({}), &["a"]).await;
+    server.end(&next).await;
+    assert_eq!(server.nodes(&job).await[0]["state"], "stopped");
+    assert_eq!(
+        server.get("/orchestrator/v1/jobs").await["pagination"]["total"],
+        2
+    );
+    let mut polls = tokio::time::interval(std::time::Duration::from_millis(10));
+    let wait = async {
+        while !fleet.spool(|spool| spool.values().all(|one| one.acknowledged)) {
+            polls.tick().await;
+        }
+    };
+    tokio::time::timeout(super::DEADLINE, wait).await.unwrap();
+}
