@@ -147,8 +147,9 @@ pub(crate) async fn accept(
             drop(incoming.retry());
             continue;
         }
-        let context = Arc::clone(&context);
-        sessions.spawn("session", session::serve(incoming, context, place));
+        // Boxed, since each layer around a task's future keeps a copy of its size.
+        let session = Box::pin(session::serve(incoming, Arc::clone(&context), place));
+        sessions.spawn("session", session);
     }
 }
 

@@ -141,11 +141,14 @@ impl FrameStream {
 
     /// Reads some bytes; `false` at the end of the stream.
     async fn fill(&mut self) -> Result<bool, StreamError> {
+        if self.frames.buffer().is_empty() {
+            // An idle stream keeps no buffer: it would stay as large as the largest burst was.
+            *self.frames.buffer() = BytesMut::new();
+        }
         let chunk = self.stream.read_chunk(READ, true).await;
         match chunk.map_err(StreamError::Read)? {
             Some(chunk) => {
-                let buffer: &mut BytesMut = self.frames.buffer();
-                buffer.extend_from_slice(&chunk.bytes);
+                self.frames.buffer().extend_from_slice(&chunk.bytes);
                 Ok(true)
             }
             None => Ok(false),
