@@ -6,6 +6,7 @@
 //! [`Relay::find`], before anybody is asked.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pcp::{ContentError, ContentErrorCode, Digest};
 use pcp_client::ClientHandle;
@@ -13,10 +14,15 @@ use pcp_client::content::{self, AnswerError, Content, ContentQuery, FetchError};
 use pcp_mesh::SessionId;
 use quinn::Connection;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// The most files on their way through this broker at a time. Each takes at most two windows of a
-/// stream (1 MiB each) and a buffer of 64 KiB; an agent that is told `busy` asks again.
+/// stream (1 MiB each) and a buffer of 64 KiB; the next wait.
 const MAX_RELAYS: usize = 256;
+
+/// How long a question waits for its turn: a job on thousands of agents asks for its file thousands
+/// of times at once. Shorter than the asker's own patience, so that it hears `busy`, and asks again.
+const TURN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Who has content, and how many files are on their way.
 #[derive(Debug)]
@@ -69,7 +75,7 @@ impl Relay {
     /// # Errors
     /// [`AnswerError`] when the file did not get through, or not even the refusal.
     pub(crate) async fn answer(&self, query: ContentQuery) -> Result<(), AnswerError> {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Ok(_place) = timeout(TURN_TIMEOUT, self.places.acquire()).await else {
             let busy = error(ContentErrorCode::Busy, "too many files are on their way");
             return query.refuse(busy).await;
         };

@@ -62,6 +62,17 @@ pub enum BuildError {
     Listen(#[source] ListenError),
 }
 
+/// Why a broker ended that nobody had asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The socket cannot be served.
+    #[error("the broker cannot listen")]
+    Listen(#[source] ListenError),
+    /// A task has ended, or panicked, without which there is no broker. The log says which.
+    #[error("a part of the broker has failed")]
+    Failed,
+}
+
 impl Broker {
     /// Loads the certificates and binds the socket.
     ///
@@ -87,8 +98,8 @@ impl Broker {
     /// says goodbye to everybody. Must run in a Tokio runtime.
     ///
     /// # Errors
-    /// [`ListenError`] when the socket cannot be served.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ListenError> {
+    /// [`RunError`].
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let Self {
             config,
             identity,
@@ -105,7 +116,7 @@ impl Broker {
         let core = daemon::Tasks::new();
         let sessions = daemon::Tasks::new();
         let uplinks = daemon::Tasks::new();
-        let endpoint = bound.listen()?;
+        let endpoint = bound.listen().map_err(RunError::Listen)?;
 
         let rules = Arc::new(Rules::new(&config.controllers, &config.brokers));
         let ids = Arc::new(SessionIds::default());
@@ -150,11 +161,13 @@ impl Broker {
         core.spawn_core("listener", accept);
         daemon::ready();
 
-        let failed = core.shutdown_token();
-        tokio::select! {
-            () = stop => tracing::info!("stopping"),
-            () = failed.cancelled() => tracing::error!("stopping because a part has failed"),
-        }
+        let (failed, cut_off) = (core.shutdown_token(), uplinks.shutdown_token());
+        let end = tokio::select! {
+            () = stop => Ok(()),
+            () = failed.cancelled() => Err(RunError::Failed),
+            () = cut_off.cancelled() => Err(RunError::Failed),
+        };
+        tracing::info!("stopping");
         daemon::stopping();
         endpoint.set_server_config(None);
         // Without a driver there is nobody to say goodbye.
@@ -168,7 +181,7 @@ impl Broker {
         // Peers that do not answer any more must not hold us up.
         drop(timeout(LAST, endpoint.wait_idle()).await);
         tracing::info!("stopped");
-        Ok(())
+        end
     }
 }
 
