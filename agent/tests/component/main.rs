@@ -1,0 +1,17 @@
+//! The agent against a broker that is played here: real sockets, real certificates, the real
+//! execution wrapper, real processes.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod delivery;
+mod hostile;
+mod modules;
+mod node;
+mod played;
+mod restart;
+mod tasks;

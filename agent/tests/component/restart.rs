@@ -1,0 +1,148 @@
+//! The agent is stopped, or killed, at every state of a transaction.
+
+use pxp::MessageKind::{NonBlockingRequest, ProvisionalResponse};
+use pxp::Status;
+
+use crate::node::{Node, open_gate, task, wait_until};
+
+/// A task that counts its runs and then waits for the test.
+fn gated(node: &Node) -> pcp::Digest {
+    let gate = node.path("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let script = format!(
+        "#!/bin/sh\necho run >> {}\nread -r word < {}\necho \"$word\"\n",
+        node.path("runs").display(),
+        gate.display()
+    );
+    node.broker.has(script.as_bytes())
+}
+
+#[tokio::test]
+async fn a_task_outlives_an_agent_that_is_stopped_and_its_outcome_arrives() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let t1 = &node.id("t1");
+    let digest = gated(&node);
+    let (agent, mut peer) = node.start().await;
+    peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    wait_until("the task runs", || node.read("runs") == "run\n").await;
+    assert!(agent.stop().await);
+    let (_agent, mut peer) = node.start().await;
+    peer.status(t1, Status::Running).await;
+    open_gate(node.path("gate")).await;
+    assert_eq!(peer.outcome(t1).await["stdout"], "through\n");
+    assert_eq!(node.read("runs"), "run\n");
+}
+
+#[tokio::test]
+async fn a_task_outlives_an_agent_that_is_killed_and_may_end_without_it() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let t1 = &node.id("t1");
+    let digest = gated(&node);
+    let (program, mut peer) = node.spawn().await;
+    peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    wait_until("the task runs", || node.read("runs") == "run\n").await;
+    program.kill();
+    open_gate(node.path("gate")).await;
+    wait_until("the task has ended", || {
+        node.path(&format!("spool/{t1}/report.json")).exists()
+    })
+    .await;
+    let (program, mut peer) = node.spawn().await;
+    assert_eq!(peer.outcome(t1).await["stdout"], "through\n");
+    // Killed before the acknowledgement: it is told again.
+    program.kill();
+    let (program, mut peer) = node.spawn().await;
+    assert_eq!(peer.outcome(t1).await["stdout"], "through\n");
+    peer.acknowledge(t1).await;
+    node.wait_for_state(t1, "reported").await;
+    program.kill();
+    let (program, mut peer) = node.spawn().await;
+    peer.nothing_waits().await;
+    assert_eq!(program.terminate(), Some(0));
+    assert_eq!(node.read("runs"), "run\n");
+}
+
+#[tokio::test]
+async fn what_waited_for_its_turn_when_the_agent_was_killed_did_not_run_and_says_so() {
+    let Some(node) = Node::new("task-concurrency: 1") else {
+        return;
+    };
+    let t2 = &node.id("t2");
+    let t1 = &node.id("t1");
+    let digest = gated(&node);
+    let (program, mut peer) = node.spawn().await;
+    peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    wait_until("the task runs", || node.read("runs") == "run\n").await;
+    peer.request(NonBlockingRequest, &task(t2, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    peer.status(t2, Status::Running).await;
+    program.kill();
+    let (_program, mut peer) = node.spawn().await;
+    let error = peer.error(t2).await;
+    assert!(error.contains("it did not run"), "{error}");
+    // The repetition of the request does not run it either.
+    peer.request(NonBlockingRequest, &task(t2, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    assert_eq!(peer.error(t2).await, error);
+    open_gate(node.path("gate")).await;
+    assert_eq!(peer.outcome(t1).await["stdout"], "through\n");
+    assert_eq!(node.read("runs"), "run\n");
+}
+
+#[tokio::test]
+async fn a_task_whose_wrapper_was_lost_with_the_node_is_a_failure_with_its_cause() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let t1 = &node.id("t1");
+    let digest = gated(&node);
+    let (agent, mut peer) = node.start().await;
+    peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    wait_until("the task runs", || node.read("runs") == "run\n").await;
+    assert!(agent.stop().await);
+    // What is left of it after the power was cut: the record, and a pipe that nobody holds.
+    open_gate(node.path("gate")).await;
+    wait_until("the task has ended", || {
+        node.path(&format!("spool/{t1}/report.json")).exists()
+    })
+    .await;
+    std::fs::remove_file(node.path(&format!("spool/{t1}/report.json"))).unwrap();
+    let (_agent, mut peer) = node.start().await;
+    let error = peer.error(t1).await;
+    assert!(
+        error.contains("may have done a part of its work"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_entry_is_left_alone_and_its_id_not_used() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let t1 = &node.id("t1");
+    let digest = gated(&node);
+    let entry = node.path(&format!("spool/{t1}"));
+    std::fs::create_dir_all(&entry).unwrap();
+    std::fs::write(entry.join("metadata"), "garbage").unwrap();
+    let (_agent, mut peer) = node.start().await;
+    peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
+        .await;
+    let error = peer.error(t1).await;
+    assert!(error.contains("leaves them alone"), "{error}");
+    assert_eq!(node.read(&format!("spool/{t1}/metadata")), "garbage");
+}
