@@ -1,0 +1,275 @@
+//! The orchestrator's API, called: one method an endpoint, every failure with its cause.
+
+mod fault;
+mod tls;
+
+use std::time::{Duration, Instant};
+
+use orchestrator_api::{
+    ApiError, Events, Job, JobAccepted, NodeState, Nodes, StopAccepted, StopRequest, TaskDetail,
+    TaskList, TaskRequest, path,
+};
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, Url, redirect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Config;
+use crate::error::{ConfigError, Failure};
+use crate::screen;
+
+pub(crate) use fault::ConnectError;
+
+/// How long a connection may take to stand: longer than a lost packet or two, shorter than patience.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an answer may take. The orchestrator answers at once; a large page takes its transfer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The largest answer that is read, in bytes. Pages of nodes are asked for smaller when they exceed it.
+const MAX_ANSWER: usize = 128 << 20;
+
+/// A connection to one orchestrator.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    ca_file: String,
+    debug: bool,
+}
+
+/// Which nodes of a job to list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    /// Those in this state, the latest to end first; or all, by name.
+    pub(crate) state: Option<NodeState>,
+    pub(crate) offset: u64,
+    pub(crate) limit: u64,
+}
+
+impl Client {
+    /// Reads CA certificates and token. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the URL, the CA certificates or the token are not as they should be.
+    pub(crate) fn new(config: &Config) -> Result<Self, Failure> {
+        let base = base_url(&config.service_url)?;
+        let mut token =
+            HeaderValue::from_str(&config.token()?).map_err(|_| ConfigError::TokenForm {
+                path: config.token_file.clone(),
+            })?;
+        token.set_sensitive(true);
+        let mut builder = reqwest::Client::builder()
+            .default_headers(HeaderMap::from_iter([(TOKEN_NAME, token)]))
+            .user_agent(concat!("puppet-task/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            // The token is for this server alone, and the orchestrator is reached directly.
+            .redirect(redirect::Policy::none())
+            .no_proxy();
+        if base.scheme() == "https" {
+            builder = builder.tls_backend_preconfigured(tls::configuration(&config.ca_file)?);
+        }
+        let http = builder.build().map_err(|source| ConnectError::Broken {
+            url: origin(&base),
+            source: source.without_url(),
+        })?;
+        let ca_file = config.ca_file.display().to_string();
+        Ok(Self {
+            http,
+            base,
+            ca_file,
+            debug: config.debug,
+        })
+    }
+
+    /// Starts a job.
+    pub(crate) async fn start(&self, request: &TaskRequest) -> Result<JobAccepted, Failure> {
+        self.call(Method::POST, path::COMMAND_TASK, &[], Some(request))
+            .await
+    }
+
+    /// Asks a job to stop. Asking again does no harm.
+    pub(crate) async fn stop(&self, job: &str) -> Result<StopAccepted, Failure> {
+        let request = StopRequest {
+            job: job.to_owned(),
+            force: None,
+        };
+        self.call(Method::POST, path::COMMAND_STOP, &[], Some(&request))
+            .await
+    }
+
+    /// One job.
+    pub(crate) async fn job(&self, job: &str) -> Result<Job, Failure> {
+        self.get(&path::job(job), &[]).await
+    }
+
+    /// The events of a job, from `start` on.
+    pub(crate) async fn events(&self, job: &str, start: Option<&str>) -> Result<Events, Failure> {
+        let query: Vec<_> = start
+            .map(|start| ("start", start.to_owned()))
+            .into_iter()
+            .collect();
+        self.get(&path::job_events(job), &query).await
+    }
+
+    /// A page of a job's nodes.
+    pub(crate) async fn nodes(&self, job: &str, page: Page) -> Result<Nodes, Failure> {
+        let mut query = vec![
+            ("limit", page.limit.to_string()),
+            ("offset", page.offset.to_string()),
+        ];
+        if let Some(state) = page.state {
+            query.push(("state", state.text().to_owned()));
+            query.push(("order_by", "finish_timestamp".to_owned()));
+            query.push(("order", "desc".to_owned()));
+        }
+        self.get(&path::job_nodes(job), &query).await
+    }
+
+    /// The tasks of an environment.
+    pub(crate) async fn tasks(&self, environment: Option<&str>) -> Result<TaskList, Failure> {
+        self.get(path::TASKS, &in_environment(environment)).await
+    }
+
+    /// One task of an environment.
+    pub(crate) async fn task(
+        &self,
+        name: &str,
+        environment: Option<&str>,
+    ) -> Result<TaskDetail, Failure> {
+        self.get(&path::task(name), &in_environment(environment))
+            .await
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        self.call(Method::GET, path, query, None::<&()>).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Failure> {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method.clone(), url.clone());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let began = Instant::now();
+        let answer = self.exchange(request).await;
+        if self.debug {
+            let outcome = match &answer {
+                Ok((status, body)) => format!("{status}, {} bytes", body.len()),
+                Err(failure) => failure.to_string(),
+            };
+            screen::complain(&format!("{method} {url}: {outcome}, {:?}", began.elapsed()));
+        }
+        let (status, body) = answer?;
+        if status == 200 || status == 202 {
+            return serde_json::from_slice(&body).map_err(|_| self.strange(status));
+        }
+        match serde_json::from_slice::<ApiError>(&body) {
+            Ok(error) => Err(Failure::Api(error)),
+            Err(_) => Err(self.strange(status)),
+        }
+    }
+
+    /// Sends a request and reads the answer, up to its limit.
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), Failure> {
+        let mut answer = request.send().await.map_err(|error| self.fault(error))?;
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| self.fault(error))? {
+            if body.len() + piece.len() > MAX_ANSWER {
+                return Err(Failure::AnswerTooLarge {
+                    url: origin(&self.base),
+                    limit: MAX_ANSWER,
+                });
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok((answer.status().as_u16(), body))
+    }
+
+    fn fault(&self, error: reqwest::Error) -> Failure {
+        let host = self.base.host_str().unwrap_or_default();
+        fault::classify(error, &origin(&self.base), host, &self.ca_file).into()
+    }
+
+    fn strange(&self, status: u16) -> Failure {
+        Failure::NotAnOrchestrator {
+            url: origin(&self.base),
+            status,
+        }
+    }
+}
+
+/// The header's name, in the lower case that HTTP/2 has.
+const TOKEN_NAME: reqwest::header::HeaderName =
+    reqwest::header::HeaderName::from_static("x-authentication");
+
+fn in_environment(environment: Option<&str>) -> Vec<(&'static str, String)> {
+    environment
+        .map(|name| ("environment", name.to_owned()))
+        .into_iter()
+        .collect()
+}
+
+/// Scheme, host and port, for messages.
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn base_url(text: &str) -> Result<Url, ConfigError> {
+    let refused = |problem| ConfigError::ServiceUrl {
+        url: text.to_owned(),
+        problem,
+    };
+    let url = Url::parse(text.trim()).map_err(|_| refused("it is not a URL"))?;
+    let host = url.host_str().unwrap_or_default();
+    let is_loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    match url.scheme() {
+        "https" if !host.is_empty() => Ok(url),
+        // Without TLS the token would be there for anyone to read, but for this machine itself.
+        "http" if is_loopback => Ok(url),
+        "http" => Err(refused("it must begin with https://")),
+        _ => Err(refused("it must be https://HOST:PORT")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orchestrator_api::TOKEN_HEADER;
+
+    use super::*;
+
+    #[test]
+    fn the_token_header_is_the_apis() {
+        assert!(TOKEN_HEADER.eq_ignore_ascii_case(TOKEN_NAME.as_str()));
+    }
+
+    #[test]
+    fn a_token_does_not_travel_in_the_clear() {
+        assert!(base_url("https://puppet.example.com:8143").is_ok());
+        assert!(base_url("http://127.0.0.1:80").is_ok());
+        for text in [
+            "http://puppet.example.com",
+            "ftp://x",
+            "puppet.example.com:8143",
+            "",
+            "https://",
+        ] {
+            assert!(base_url(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Follows a job by its events, and fetches what its nodes gave back.
+//!
+//! An event says that a node has ended; its result is in the list of nodes. The lists are read from
+//! the latest end backwards until every node that the events named has been seen, so that nothing is
+//! missed while others end.
+
+use std::collections::HashSet;
+
+use orchestrator_api::{EventType, Job, Node, NodeState};
+
+use crate::client::{Client, Page};
+use crate::error::Failure;
+
+/// How many nodes are asked for at once: few round trips for a large job, and an answer of modest
+/// size as long as outputs are modest.
+const PAGE: u64 = 250;
+
+/// What has happened since the last look.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The task has been sent to this node.
+    Started(String),
+    /// This node has ended.
+    Ended(Box<Node>),
+    /// The job was asked to stop.
+    Stopping,
+}
+
+/// How far a job has been seen.
+#[derive(Debug)]
+pub(crate) struct Follower<'a> {
+    client: &'a Client,
+    job: String,
+    next_event: Option<String>,
+    /// Nodes whose end was announced, and whose result has not been fetched.
+    awaited: HashSet<(NodeState, String)>,
+    reported: HashSet<String>,
+    running: u64,
+    is_over: bool,
+}
+
+impl<'a> Follower<'a> {
+    pub(crate) fn new(client: &'a Client, job: &str) -> Self {
+        Self {
+            client,
+            job: job.to_owned(),
+            next_event: None,
+            awaited: HashSet::new(),
+            reported: HashSet::new(),
+            running: 0,
+            is_over: false,
+        }
+    }
+
+    /// Whether the last event has been seen.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// How many nodes have been started and not ended.
+    pub(crate) fn running(&self) -> u64 {
+        self.running
+    }
+
+    /// Looks once. After an error it may be called again: nothing that was seen is lost.
+    ///
+    /// # Errors
+    /// When the orchestrator does not answer, or refuses.
+    pub(crate) async fn look(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
+        let events = self
+            .client
+            .events(&self.job, self.next_event.as_deref())
+            .await?;
+        self.next_event = Some(events.next_events.event);
+        for event in events.items {
+            self.is_over |= event.event_type.is_last();
+            let state = match event.event_type {
+                EventType::NodeRunning => {
+                    self.running += 1;
+                    news.extend(event.details.node.map(News::Started));
+                    continue;
+                }
+                EventType::JobStopping => {
+                    news.push(News::Stopping);
+                    continue;
+                }
+                EventType::NodeFinished => NodeState::Finished,
+                EventType::NodeFailed => NodeState::Failed,
+                EventType::NodeErrored => NodeState::Errored,
+                EventType::NodeSkipped => NodeState::Skipped,
+                EventType::JobFinished | EventType::JobAborted => continue,
+            };
+            if matches!(state, NodeState::Finished | NodeState::Failed) {
+                self.running = self.running.saturating_sub(1);
+            }
+            if let Some(name) = event.details.node
+                && !self.reported.contains(&name)
+            {
+                self.awaited.insert((state, name));
+            }
+        }
+        self.fetch(news).await
+    }
+
+    /// Fetches the results that are awaited.
+    async fn fetch(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
+        let states = [
+            NodeState::Finished,
+            NodeState::Failed,
+            NodeState::Errored,
+            NodeState::Skipped,
+        ];
+        for state in states {
+            let mut page = Page {
+                state: Some(state),
+                offset: 0,
+                limit: PAGE,
+            };
+            while self.awaited.iter().any(|(awaited, _)| *awaited == state) {
+                let Some(nodes) = list(self.client, &self.job, &mut page).await? else {
+                    break;
+                };
+                for node in nodes {
+                    self.awaited.remove(&(state, node.name.clone()));
+                    self.report(node, news);
+                }
+            }
+        }
+        // What the lists do not show any more (a node may have changed its state) comes at the end.
+        self.awaited.clear();
+        Ok(())
+    }
+
+    /// Lists all nodes of a job that has ended, and reports those that no event announced.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub(crate) async fn sweep(&mut self, job: &Job, news: &mut Vec<News>) -> Result<(), Failure> {
+        if u64::try_from(self.reported.len()).is_ok_and(|reported| reported >= job.node_count) {
+            return Ok(());
+        }
+        for node in all_nodes(self.client, &self.job).await? {
+            self.report(node, news);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, node: Node, news: &mut Vec<News>) {
+        if self.reported.insert(node.name.clone()) {
+            news.push(News::Ended(Box::new(node)));
+        }
+    }
+}
+
+/// All nodes of a job, by name.
+///
+/// # Errors
+/// When the orchestrator does not answer, or refuses.
+pub(crate) async fn all_nodes(client: &Client, job: &str) -> Result<Vec<Node>, Failure> {
+    let mut page = Page {
+        state: None,
+        offset: 0,
+        limit: PAGE,
+    };
+    let mut all = Vec::new();
+    while let Some(nodes) = list(client, job, &mut page).await? {
+        all.extend(nodes);
+    }
+    Ok(all)
+}
+
+/// One page, and the step to the next; nothing after the last. A page of outputs that are too large
+/// together is asked for in smaller ones.
+async fn list(client: &Client, job: &str, page: &mut Page) -> Result<Option<Vec<Node>>, Failure> {
+    loop {
+        match client.nodes(job, *page).await {
+            Ok(nodes) => {
+                page.offset += u64::try_from(nodes.items.len()).unwrap_or(u64::MAX);
+                return Ok((!nodes.items.is_empty()).then_some(nodes.items));
+            }
+            Err(Failure::AnswerTooLarge { .. }) if page.limit > 1 => page.limit /= 2,
+            Err(failure) => return Err(failure),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! `puppet-task run`: starts a job, follows it to its end, and says how it went.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::time::{Duration, Instant};
+
+use orchestrator_api::{Job, JobState, Node, NodeState, Scope, TaskRequest};
+use serde_json::{Map, Value};
+
+use crate::arguments::{Format, RunArguments};
+use crate::client::Client;
+use crate::config::{Config, Surroundings};
+use crate::error::{Failure, UsageError, chain};
+use crate::exit::Exit;
+use crate::follow::{Follower, News, all_nodes};
+use crate::interrupt::{Interrupts, Second};
+use crate::screen::{self, Mood, Screen};
+use crate::{document, params, render, targets};
+
+/// The first pause between two looks at a job. A quick task on one node ends within it.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause: what a person does not feel as a delay, and a server does not feel as load.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long an orchestrator that went away is waited for: a restart takes seconds, an upgrade a
+/// minute. The job goes on without us.
+const AWAY_LIMIT: Duration = Duration::from_secs(120);
+
+/// The longest pause between two attempts to reach an orchestrator that went away.
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// From how many nodes on outcomes are grouped at the end instead of told one by one.
+const MANY_NODES: u64 = 20;
+
+/// Carries the command out.
+///
+/// # Errors
+/// When the job cannot be started or not be followed.
+pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
+    let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
+    let request = request(&arguments, &config)?;
+    let client = Client::new(&config)?;
+    let is_json = arguments.common.format == Format::Json;
+    let mut run = Run {
+        client: &client,
+        interrupts: Interrupts::listen()?,
+        screen: Screen::new(config.color, is_json),
+        job: None,
+        is_stopped: false,
+    };
+    run.screen.lines("Starting job ...");
+    // A first Ctrl-C does not drop this request: the job it may have started must be stopped.
+    let accepted = run.finish(client.start(&request)).await??;
+    let name = accepted.job.name;
+    run.job = Some(name.clone());
+    let job = run.insist(&name, || client.job(&name)).await?;
+    run.screen.lines(&format!(
+        "New job ID: {name}\nNodes: {}\n\n",
+        job.node_count
+    ));
+    if arguments.no_wait {
+        if is_json {
+            screen::put(&document::job(&job, &[]));
+        }
+        return Ok(Exit::Success);
+    }
+    let outcome = run.follow(&name, &job).await;
+    run.screen.end_bar();
+    let (job, groups) = outcome?;
+    if is_json {
+        let nodes = run.insist(&name, || all_nodes(&client, &name)).await?;
+        screen::put(&document::job(&job, &nodes));
+    }
+    for (mood, headline, body) in groups.render() {
+        run.screen.headline(mood, &headline, &body);
+    }
+    run.screen.lines(&format!("\n{}", render::summary(&job)));
+    Ok(match job.state {
+        _ if run.interrupts.asked() => Exit::Interrupted,
+        JobState::Finished => Exit::Success,
+        _ => Exit::Failure,
+    })
+}
+
+/// The request that the arguments ask for.
+fn request(arguments: &RunArguments, config: &Config) -> Result<TaskRequest, Failure> {
+    let stdin = |value: &Option<String>| value.as_deref() == Some("-");
+    if stdin(&arguments.params) && stdin(&arguments.targets.nodes) {
+        return Err(UsageError::StdinTwice.into());
+    }
+    let params: Map<String, Value> = match &arguments.params {
+        Some(value) => params::json(value, io::stdin())?,
+        None => params::inline(&arguments.inline)?,
+    };
+    let scope: Scope = targets::scope(&arguments.targets, io::stdin())?;
+    Ok(TaskRequest {
+        task: arguments.task.clone(),
+        params,
+        scope,
+        environment: config.environment.clone(),
+        description: arguments.description.clone(),
+        noop: (arguments.noop || config.noop).then_some(true),
+        timeout: None,
+        userdata: None,
+        targets: None,
+    })
+}
+
+/// A run of the command.
+struct Run<'a> {
+    client: &'a Client,
+    interrupts: Interrupts,
+    screen: Screen,
+    job: Option<String>,
+    /// Whether the orchestrator has been told to stop the job.
+    is_stopped: bool,
+}
+
+impl Run<'_> {
+    /// Follows the job to its end and tells of it. What is left to tell is in the groups.
+    async fn follow(&mut self, name: &str, job: &Job) -> Result<(Job, render::Groups), Failure> {
+        let client = self.client;
+        let mut follower = Follower::new(client, name);
+        let mut teller = Teller {
+            is_many: job.node_count > MANY_NODES,
+            ended: BTreeMap::new(),
+            groups: render::Groups::default(),
+        };
+        self.screen.start_bar(job.node_count);
+        let mut away: Option<Away> = None;
+        let mut pause = SHORTEST_PAUSE;
+        while !follower.is_over() {
+            let mut news = Vec::new();
+            let look = self.finish(follower.look(&mut news)).await?;
+            pause = if news.is_empty() {
+                (pause * 2).min(LONGEST_PAUSE)
+            } else {
+                SHORTEST_PAUSE
+            };
+            teller.tell(&self.screen, news, follower.running());
+            match look {
+                Ok(()) => {
+                    if away.take().is_some_and(|away| away.told) {
+                        self.screen.remark("The orchestrator is back.");
+                    }
+                }
+                Err(failure) => pause = self.bear(&mut away, failure, name)?,
+            }
+            if follower.is_over() {
+                break;
+            }
+            self.stop_if_asked(name).await?;
+            let pause = tokio::time::sleep(pause);
+            self.interrupts
+                .pause(pause)
+                .await
+                .map_err(|Second| self.interrupted())?;
+            self.stop_if_asked(name).await?;
+        }
+        let job = self.insist(name, || client.job(name)).await?;
+        let mut news = Vec::new();
+        self.finish(follower.sweep(&job, &mut news)).await??;
+        teller.tell(&self.screen, news, 0);
+        Ok((job, teller.groups))
+    }
+
+    /// Tells the orchestrator to stop the job, once, after a first interrupt.
+    async fn stop_if_asked(&mut self, name: &str) -> Result<(), Failure> {
+        if !self.interrupts.asked() || self.is_stopped {
+            return Ok(());
+        }
+        let client = self.client;
+        match self.finish(client.stop(name)).await? {
+            Ok(_) => {
+                self.is_stopped = true;
+                self.screen.remark(&format!(
+                    "Stopping job {name}: nodes that have started finish, the others are skipped. \
+                     Ctrl-C again leaves at once."
+                ));
+                Ok(())
+            }
+            // It is asked again after the next look.
+            Err(failure) if failure.is_passing() => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Asks until there is an answer, as long as the orchestrator may come back.
+    async fn insist<T, F>(&mut self, name: &str, ask: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut away = None;
+        loop {
+            match self.finish(ask()).await? {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => {
+                    let pause = self.bear(&mut away, failure, name)?;
+                    self.finish(tokio::time::sleep(pause)).await?;
+                }
+            }
+        }
+    }
+
+    /// Bears with an orchestrator that is away: gives the pause until the next attempt, or gives up.
+    fn bear(
+        &self,
+        away: &mut Option<Away>,
+        failure: Failure,
+        job: &str,
+    ) -> Result<Duration, Failure> {
+        if !failure.is_passing() {
+            return Err(failure);
+        }
+        let away = away.get_or_insert_with(Away::now);
+        if away.since.elapsed() > AWAY_LIMIT {
+            let seconds = AWAY_LIMIT.as_secs();
+            return Err(Failure::Lost {
+                job: job.to_owned(),
+                seconds,
+                source: Box::new(failure),
+            });
+        }
+        if !away.told {
+            away.told = true;
+            self.screen.remark(&format!(
+                "Lost the orchestrator: {}. The job goes on; trying again for {} seconds.",
+                chain(&failure),
+                AWAY_LIMIT.as_secs()
+            ));
+        }
+        away.pause = (away.pause * 2).min(LONGEST_RETRY);
+        Ok(away.pause)
+    }
+
+    async fn finish<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        match self.interrupts.finish(work).await {
+            Ok(done) => Ok(done),
+            Err(Second) => Err(self.interrupted()),
+        }
+    }
+
+    fn interrupted(&self) -> Failure {
+        Failure::Interrupted {
+            job: self.job.clone().filter(|_| self.is_stopped),
+        }
+    }
+}
+
+/// Since when the orchestrator is away.
+struct Away {
+    since: Instant,
+    pause: Duration,
+    told: bool,
+}
+
+impl Away {
+    fn now() -> Self {
+        Self {
+            since: Instant::now(),
+            pause: SHORTEST_PAUSE,
+            told: false,
+        }
+    }
+}
+
+/// Tells of nodes as they end.
+struct Teller {
+    /// Whether outcomes are grouped at the end.
+    is_many: bool,
+    ended: BTreeMap<NodeState, u64>,
+    groups: render::Groups,
+}
+
+impl Teller {
+    fn tell(&mut self, screen: &Screen, news: Vec<News>, running: u64) {
+        for item in news {
+            match item {
+                News::Started(name) if !self.is_many => {
+                    screen.lines(&format!(
+                        "Started on {} ...",
+                        crate::printable::printable(&name)
+                    ));
+                }
+                News::Started(_) => {}
+                News::Ended(node) => self.tell_end(screen, &node),
+                News::Stopping => screen.lines("The job is stopping ..."),
+            }
+        }
+        screen.progress(
+            self.ended.values().sum(),
+            render::counts(running, &self.ended),
+        );
+    }
+
+    fn tell_end(&mut self, screen: &Screen, node: &Node) {
+        *self.ended.entry(node.state).or_default() += 1;
+        let outcome = render::outcome(node);
+        let name = crate::printable::printable(&node.name);
+        let headline = format!("{} {name}", outcome.verb);
+        if self.is_many {
+            // With a bar that counts, only what went wrong is worth a line.
+            if !screen.has_bar() || outcome.mood() != Mood::Good {
+                screen.headline(outcome.mood(), &headline, "");
+            }
+            self.groups.add(outcome, &name);
+        } else {
+            screen.headline(outcome.mood(), &headline, &outcome.body);
+        }
+    }
+}
