@@ -43,6 +43,8 @@ struct Waiting {
     large_count: usize,
     goodbye: Option<Goodbye>,
     closed: bool,
+    /// Whether it was we who ended the session.
+    by_us: bool,
 }
 
 /// Why a frame was not taken.
@@ -106,6 +108,7 @@ impl Outbox {
         let mut waiting = self.lock();
         if !waiting.closed {
             waiting.closed = true;
+            waiting.by_us = true;
             waiting.goodbye = Some(goodbye);
             drop(waiting);
             self.ready.notify_one();
@@ -117,8 +120,14 @@ impl Outbox {
         let mut waiting = self.lock();
         *waiting = Waiting {
             closed: true,
+            by_us: waiting.by_us,
             ..Waiting::default()
         };
+    }
+
+    /// Whether [`Outbox::close`] has ended the session, rather than the peer or the network.
+    pub(crate) fn closed_by_us(&self) -> bool {
+        self.lock().by_us
     }
 
     /// A large message has been written, or given up.
@@ -215,5 +224,8 @@ mod tests {
         outbox.abandon();
         assert!(outbox.take().is_none());
         assert!(outbox.push(frame()).is_err());
+        assert!(!outbox.closed_by_us());
+        outbox.close(goodbye("too late"));
+        assert!(!outbox.closed_by_us());
     }
 }

@@ -166,7 +166,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         connection: &connection,
     };
     let mut writing = pin!(pipe.write(&mut send));
-    let end = tokio::select! {
+    let mut end = tokio::select! {
         biased;
         end = pipe.read(&mut frames, &mut state) => end,
         () = &mut writing => End::Closed,
@@ -174,7 +174,10 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         () = pipe.accept_queries() => pending().await,
     };
     let mut code = transport::CLOSED;
-    if let End::Lost(error) = &end
+    if outbox.closed_by_us() {
+        // The peer has hung up on hearing our goodbye, which is the better reason.
+        end = End::Closed;
+    } else if let End::Lost(error) = &end
         && error.is_misbehaviour()
     {
         code = transport::MISBEHAVED;
