@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use pcp::Uri;
 use pxp::TransactionId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::modules::{Process, status};
@@ -53,6 +53,8 @@ pub enum Command {
         request: Arc<Request>,
         /// What is to be run.
         process: Process,
+        /// The room that it takes until it has ended.
+        memory: OwnedSemaphorePermit,
     },
     /// A requester has recorded an outcome.
     Acknowledge {
@@ -235,7 +237,11 @@ impl Engine {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Submit { request, process } => self.submit(request, process),
+            Command::Submit {
+                request,
+                process,
+                memory,
+            } => self.submit(request, process, memory),
             Command::Acknowledge { id, from } => self.acknowledge(&id, &from),
             Command::Query { id, answer } => {
                 let progress = match (self.active.get(&id), self.finished.get(&id)) {
@@ -299,7 +305,7 @@ impl Engine {
     }
 
     /// A new request, or one that repeats an earlier one.
-    fn submit(&mut self, request: Arc<Request>, process: Process) {
+    fn submit(&mut self, request: Arc<Request>, process: Process, memory: OwnedSemaphorePermit) {
         if let Some(active) = self.active.get(&request.id) {
             let answer = match (active.request.repeated_by(&request), active.durable) {
                 (Repeat::Other, _) => Outgoing::id_in_use(&request),
@@ -332,10 +338,10 @@ impl Engine {
         };
         let runner = self.runner.clone();
         let events = self.event_sender.clone();
-        self.start(
-            "transaction",
-            job::run(runner, request, process, guard, events),
-        );
+        self.start("transaction", async move {
+            job::run(runner, request, process, guard, events).await;
+            drop(memory);
+        });
     }
 
     /// Answers a request whose id is known, without running anything.

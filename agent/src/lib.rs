@@ -32,7 +32,7 @@ use config::Config;
 use disk::Disk;
 use engine::{Engine, Retention};
 use runner::{Runner, Settings};
-use session::Session;
+use session::{Limits, Session};
 use spool::{Spool, SpoolError};
 
 /// How long the parts of the agent may take to end. Tasks go on without it.
@@ -129,6 +129,7 @@ impl Agent {
             runner,
             controllers: config.controllers.clone().into(),
             tasks: tasks.clone(),
+            limits: Limits::default(),
         };
         tasks.spawn_core("session", session.run());
         daemon::watchdog(&tasks);

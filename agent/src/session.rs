@@ -12,7 +12,7 @@ use pxp::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::digest::RequestDigest;
 use crate::engine::{Command, EngineHandle, Progress};
@@ -25,6 +25,11 @@ use crate::transaction::{Notify, Request};
 /// How many blocking requests are in hand at once. They are questions, answered in milliseconds, or
 /// tasks of requesters that wait for them; more are refused.
 const BLOCKING: usize = 64;
+
+/// How much memory the requests in hand may take together, in KiB: 256 MiB. A request counts with the
+/// size of its message, until its action has ended. Ordinary ones have a few KiB; one that does not
+/// fit any more is refused.
+const MEMORY_KIB: usize = 256 * 1024;
 
 /// Reads the connection to the broker.
 #[derive(Debug)]
@@ -41,13 +46,44 @@ pub struct Session {
     pub controllers: Arc<[Certname]>,
     /// Where the tasks of blocking requests belong.
     pub tasks: daemon::Tasks,
+    /// What requests in hand may take.
+    pub limits: Limits,
+}
+
+/// What the requests in hand may take together.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    blocking: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            blocking: Arc::new(Semaphore::new(BLOCKING)),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB)),
+        }
+    }
+}
+
+impl Limits {
+    /// Room for one more request.
+    fn take(&self, message: &Message) -> Result<OwnedSemaphorePermit, String> {
+        let kib = u32::try_from(message.body.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.memory).try_acquire_many_owned(kib);
+        room.map_err(|_| {
+            format!(
+                "the agent is busy: the requests in hand take {} MiB of memory; try again later",
+                MEMORY_KIB / 1024
+            )
+        })
+    }
 }
 
 impl Session {
     /// Reads until shutdown.
     pub async fn run(mut self) {
         let shutdown = self.tasks.shutdown_token();
-        let blocking = Arc::new(Semaphore::new(BLOCKING));
         loop {
             let event = tokio::select! {
                 biased;
@@ -66,14 +102,14 @@ impl Session {
                     daemon::status("not connected to a broker");
                     self.engine.send(Command::Disconnected).await;
                 }
-                Some(Event::Message(message)) => self.on_message(&message, &blocking).await,
+                Some(Event::Message(message)) => self.on_message(&message).await,
                 // Agents have neither links nor content.
                 Some(Event::Link(_) | Event::Content(_)) => {}
             }
         }
     }
 
-    async fn on_message(&self, message: &Message, blocking: &Arc<Semaphore>) {
+    async fn on_message(&self, message: &Message) {
         let envelope = &message.envelope;
         tracing::debug!(
             message_type = %envelope.message_type,
@@ -87,7 +123,7 @@ impl Session {
             .and_then(MessageKind::from_name);
         match kind {
             Some(MessageKind::NonBlockingRequest) => self.on_non_blocking(message).await,
-            Some(MessageKind::BlockingRequest) => self.on_blocking(message, blocking),
+            Some(MessageKind::BlockingRequest) => self.on_blocking(message),
             Some(MessageKind::OutcomeAcknowledgement) => self.on_acknowledgement(message).await,
             // What only agents say.
             Some(
@@ -107,10 +143,16 @@ impl Session {
             return;
         };
         let id = request.transaction_id.clone();
-        match self.admit(envelope, request) {
-            Ok((request, process)) => {
-                let request = Arc::new(request);
-                self.engine.send(Command::Submit { request, process }).await;
+        let admitted = self.admit(envelope, request);
+        let admitted = admitted.and_then(|admitted| Ok((admitted, self.limits.take(message)?)));
+        match admitted {
+            Ok(((request, process), memory)) => {
+                let submit = Command::Submit {
+                    request: Arc::new(request),
+                    process,
+                    memory,
+                };
+                self.engine.send(submit).await;
             }
             Err(text) => self.refuse(envelope, id, &text),
         }
@@ -152,7 +194,7 @@ impl Session {
         Ok((request, process))
     }
 
-    fn on_blocking(&self, message: &Message, blocking: &Arc<Semaphore>) {
+    fn on_blocking(&self, message: &Message) {
         let envelope = &message.envelope;
         let Some(request) = self.read::<BlockingRequest>(message) else {
             return;
@@ -166,11 +208,12 @@ impl Session {
         let action = self.check_controller(envelope).and_then(|()| {
             Action::parse(&module, &action, params.as_ref()).map_err(|error| error.to_string())
         });
-        let action = match action {
-            Ok(action) => action,
+        let action = action.and_then(|action| Ok((action, self.limits.take(message)?)));
+        let (action, memory) = match action {
+            Ok(admitted) => admitted,
             Err(text) => return self.refuse(envelope, transaction_id, &text),
         };
-        let Ok(place) = Arc::clone(blocking).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&self.limits.blocking).try_acquire_owned() else {
             let text =
                 format!("the agent is busy with {BLOCKING} blocking requests; try again later");
             return self.refuse(envelope, transaction_id, &text);
@@ -189,7 +232,7 @@ impl Session {
                 () = shutdown.cancelled() => {}
                 () = job.run(action) => {}
             }
-            drop(place);
+            drop((place, memory));
         });
     }
 

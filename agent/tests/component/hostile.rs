@@ -1,9 +1,11 @@
 //! Requests that are wrong, or come from the wrong one.
 
 use pcp::Flags;
-use pxp::MessageKind::{BlockingRequest, NonBlockingRequest, OutcomeAcknowledgement};
+use pxp::MessageKind::{
+    BlockingRequest, NonBlockingRequest, OutcomeAcknowledgement, ProvisionalResponse,
+};
 
-use crate::node::{Node, task};
+use crate::node::{Node, open_gate, task};
 use crate::played::blocking;
 
 #[tokio::test]
@@ -80,4 +82,36 @@ async fn what_this_agent_does_not_offer_is_refused_by_name() {
             .contains("the file name \"../hello.sh\" is refused")
     );
     assert!(!node.path(&format!("spool/{t1}")).exists());
+}
+
+#[tokio::test]
+async fn more_than_the_agent_can_take_is_refused_and_nothing_that_was_accepted_is_lost() {
+    let Some(node) = Node::new("task-concurrency: 1") else {
+        return;
+    };
+    let gate = node.path("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let script = format!("#!/bin/sh\nread -r word < {}\n", gate.display());
+    let digest = node.broker.has(script.as_bytes());
+    let (agent, mut peer) = node.start().await;
+    let limit = pxp_agent::engine::WAITING + 1;
+    for n in 0..limit {
+        let id = node.id(&format!("t{n}"));
+        peer.request(NonBlockingRequest, &task(&id, digest, "{}", ""))
+            .await;
+        peer.expect(ProvisionalResponse).await;
+    }
+    let id = node.id("one-more");
+    peer.request(NonBlockingRequest, &task(&id, digest, "{}", ""))
+        .await;
+    let error = peer.error(&id).await;
+    assert!(
+        error.starts_with("the agent is busy: 1025 transactions"),
+        "{error}"
+    );
+    assert!(!node.path(&format!("spool/{id}")).exists());
+    let entries = std::fs::read_dir(node.path("spool")).unwrap().count();
+    assert_eq!(entries, limit + 1);
+    assert!(agent.stop().await);
+    open_gate(gate).await;
 }

@@ -5,7 +5,8 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says why it skips, in its helpers too"
 )]
 
 mod delivery;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use lab_ca::CertificateAuthority;
@@ -45,7 +45,7 @@ impl Node {
         let text = format!(
             "broker-uris: [\"{}\"]\ncontrollers: [orchestrator]\nssl-cert: {:?}\nssl-key: {:?}\n\
              ssl-ca-cert: {:?}\nssl-crl: {:?}\nspool-dir: {:?}\ntask-cache-dir: {:?}\n\
-             execution-wrapper: {:?}\n{extra}\n",
+             execution-wrapper: {:?}\ntask-time-limit: 2m\n{extra}\n",
             broker.address,
             ssl.cert(),
             ssl.key(),
@@ -76,7 +76,7 @@ impl Node {
         let child = Command::new(env!("CARGO_BIN_EXE_pxp-agent"))
             .arg("--config")
             .arg(&self.config)
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(self.path("log")).unwrap())
             .spawn()
             .unwrap();
         let program = Program(child);
@@ -88,6 +88,12 @@ impl Node {
     pub(crate) fn id(&self, name: &str) -> String {
         let token = self.dir.path().file_name().unwrap().to_string_lossy();
         format!("{name}-{}", token.trim_start_matches('.'))
+    }
+
+    /// Adds to the configuration, for the next agent.
+    pub(crate) fn reconfigure(&self, extra: &str) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        fs::write(&self.config, format!("{text}{extra}\n")).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -1,9 +1,12 @@
 //! The agent is stopped, or killed, at every state of a transaction.
 
-use pxp::MessageKind::{NonBlockingRequest, ProvisionalResponse};
+use std::os::unix::fs::OpenOptionsExt;
+
+use pxp::MessageKind::{BlockingRequest, NonBlockingRequest, ProvisionalResponse};
 use pxp::Status;
 
-use crate::node::{Node, open_gate, task, wait_until};
+use crate::node::{Node, open_gate, params, task, wait_until};
+use crate::played::blocking;
 
 /// A task that counts its runs and then waits for the test.
 fn gated(node: &Node) -> pcp::Digest {
@@ -145,4 +148,90 @@ async fn an_unreadable_entry_is_left_alone_and_its_id_not_used() {
     let error = peer.error(t1).await;
     assert!(error.contains("leaves them alone"), "{error}");
     assert_eq!(node.read(&format!("spool/{t1}/metadata")), "garbage");
+}
+
+#[tokio::test]
+async fn a_blocking_task_whose_requester_lost_the_agent_is_ended_and_cleared_away() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let digest = gated(&node);
+    let (program, mut peer) = node.spawn().await;
+    let body = blocking("task", "run", &params(digest, "{}", ""));
+    peer.request(BlockingRequest, &body).await;
+    wait_until("the task runs", || node.read("runs") == "run\n").await;
+    program.kill();
+    let left = || std::fs::read_dir(node.path("spool")).unwrap().count();
+    assert_eq!(left(), 2);
+    let (_program, _peer) = node.spawn().await;
+    wait_until("only the lock is left", || left() == 1).await;
+    let gate = std::fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(node.path("gate"));
+    assert_eq!(gate.unwrap_err().raw_os_error(), Some(nix::libc::ENXIO));
+}
+
+#[tokio::test]
+async fn what_is_old_is_removed_at_the_start_and_what_is_not_told_yet_is_not() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let digest = node.broker.has(b"#!/bin/sh\n");
+    let (agent, mut peer) = node.start().await;
+    let [told, untold] = ["told", "untold"].map(|name| node.id(name));
+    for id in [&told, &untold] {
+        peer.request(NonBlockingRequest, &task(id, digest, "{}", ""))
+            .await;
+        peer.expect(ProvisionalResponse).await;
+        peer.outcome(id).await;
+    }
+    peer.acknowledge(&told).await;
+    node.wait_for_state(&told, "reported").await;
+    assert!(agent.stop().await);
+    node.reconfigure("task-cache-dir-purge-ttl: 1ms");
+    let (agent, mut peer) = node.start().await;
+    peer.outcome(&untold).await;
+    let cached = node.path(&format!("cache/{digest}"));
+    wait_until("the cache is empty", || !cached.exists()).await;
+    assert!(node.path(&format!("spool/{told}")).exists());
+    assert!(agent.stop().await);
+    node.reconfigure("spool-dir-purge-ttl: 1ms");
+    let (_agent, mut peer) = node.start().await;
+    let gone = node.path(&format!("spool/{told}"));
+    wait_until("the told one is gone", || !gone.exists()).await;
+    // It is too old, too, but only given up: the next look removes it.
+    node.wait_for_state(&untold, "reported").await;
+    peer.status(&told, Status::Unknown).await;
+}
+
+#[tokio::test]
+async fn parameters_are_neither_logged_nor_written_down() {
+    let Some(node) = Node::new("loglevel: trace") else {
+        return;
+    };
+    let id = &node.id("t");
+    let digest = gated(&node);
+    let (program, mut peer) = node.spawn().await;
+    let input = r#"{"password":"hunter2-secret","nested":{"token":"hunter2-secret"}}"#;
+    peer.request(NonBlockingRequest, &task(id, digest, input, ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    wait_until("the task runs", || node.read("runs") == "run\n").await;
+    let found = |when: &str| {
+        let output = std::process::Command::new("grep")
+            .args(["-r", "-l", "--devices=skip", "hunter2"])
+            .arg(node.dir.path())
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{when}");
+    };
+    found("while it runs");
+    assert!(node.read("log").contains("transaction accepted"));
+    open_gate(node.path("gate")).await;
+    peer.outcome(id).await;
+    peer.acknowledge(id).await;
+    node.wait_for_state(id, "reported").await;
+    program.kill();
+    found("afterwards");
 }
