@@ -151,8 +151,7 @@ impl Builder {
                 while let Some(process) = started.pop() {
                     drop(process);
                 }
-                site.keep();
-                return Err(error);
+                return Err(kept(&site, error));
             }
         };
         let mut ports = std::mem::take(&mut plan.compilers);
@@ -169,10 +168,7 @@ impl Builder {
             _ports: ports,
         };
         let connected = lab.wait_connected_unless(self.agents, &|| self.is_interrupted());
-        if let Err(error) = connected {
-            lab.site.keep();
-            return Err(error);
-        }
+        connected.map_err(|error| kept(&lab.site, error))?;
         environment::write(&lab)?;
         Ok(lab)
     }
@@ -346,6 +342,14 @@ impl Plan {
             modulepath,
         })
     }
+}
+
+/// A start that failed leaves its logs, unless the user gave it up.
+fn kept(site: &Site, error: LabError) -> LabError {
+    if !matches!(error, LabError::Interrupted) {
+        site.keep();
+    }
+    error
 }
 
 fn address(port: &Reservation) -> String {

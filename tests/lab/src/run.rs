@@ -19,14 +19,14 @@ const DEADLINE: Duration = Duration::from_secs(600);
 
 pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
     lab::build()?;
-    let interrupted = signals::watch()?;
+    let seen = signals::watch()?;
     say_what_is_missing();
-    let mut builder = arguments.mesh.builder().interrupted(interrupted.clone());
+    let mut builder = arguments.mesh.builder().interrupted(seen.any.clone());
     if let Some(dir) = &arguments.dir {
         builder = builder.dir(dir);
     }
     let lab = builder.start()?;
-    let code = run_task(&lab, &|| interrupted.load(Ordering::Relaxed))?;
+    let code = run_task(&lab, &|| seen.alone.load(Ordering::Relaxed))?;
     say("");
     say("stopping       agents, orchestrator, compilers, primary");
     lab.shut_down();
@@ -34,18 +34,18 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode> {
         say("all stopped");
         return Ok(ExitCode::SUCCESS);
     }
-    lab.site().keep();
-    say(&format!(
-        "the logs       {}",
-        lab.site().logs_dir().display()
-    ));
+    if !seen.any.load(Ordering::Relaxed) {
+        lab.site().keep();
+        let logs = lab.site().logs_dir();
+        say(&format!("the logs       {}", logs.display()));
+    }
     let code = code.and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Runs the task through the command line, which draws on our terminal. It is in our process group:
-/// Ctrl-C reaches it too, and makes it stop the job.
-fn run_task(lab: &Lab, interrupted: &dyn Fn() -> bool) -> Result<Option<i32>> {
+/// Ctrl-C reaches it too and makes it stop the job; a signal that was for us alone is passed on.
+fn run_task(lab: &Lab, to_be_ended: &dyn Fn() -> bool) -> Result<Option<i32>> {
     let nodes = lab.agents().join(",");
     let mut command = lab.puppet_task_command();
     command.args(["run", TASK, "--nodes", &nodes]);
@@ -54,8 +54,7 @@ fn run_task(lab: &Lab, interrupted: &dyn Fn() -> bool) -> Result<Option<i32>> {
     let mut child = command.spawn().context("cannot run puppet-task")?;
     let mut asked = false;
     let ended = wait_until("puppet-task ends", DEADLINE, || {
-        if interrupted() && !asked {
-            // A signal that was for us alone is passed on.
+        if to_be_ended() && !asked {
             asked = true;
             if let Ok(pid) = i32::try_from(child.id()) {
                 kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap_or_default();

@@ -8,10 +8,19 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Takes the signals over: the flag becomes true with the first one.
-pub(crate) fn watch() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let seen = flag.clone();
+/// What has come so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// Any signal: the lab is to end.
+    pub(crate) any: Arc<AtomicBool>,
+    /// One that was sent to the lab alone. Ctrl-C goes to everything in the terminal's foreground.
+    pub(crate) alone: Arc<AtomicBool>,
+}
+
+/// Takes the signals over.
+pub(crate) fn watch() -> Result<Seen> {
+    let flags = Seen::default();
+    let seen = flags.clone();
     let heeds_hangup = !hangup_is_ignored();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -28,16 +37,17 @@ pub(crate) fn watch() -> Result<Arc<AtomicBool>> {
     thread::spawn(move || {
         runtime.block_on(async {
             loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                    _ = hangup.recv(), if heeds_hangup => {}
-                }
-                seen.store(true, Ordering::Relaxed);
+                let alone = tokio::select! {
+                    _ = interrupt.recv() => false,
+                    _ = terminate.recv() => true,
+                    _ = hangup.recv(), if heeds_hangup => true,
+                };
+                seen.alone.fetch_or(alone, Ordering::Relaxed);
+                seen.any.store(true, Ordering::Relaxed);
             }
         });
     });
-    Ok(flag)
+    Ok(flags)
 }
 
 /// Whether the lab was started with `nohup`, to outlive its terminal.

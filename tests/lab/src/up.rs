@@ -22,7 +22,7 @@ const REQUESTS: usize = 8;
 
 pub(crate) fn up(arguments: &UpArguments) -> Result<ExitCode> {
     lab::build()?;
-    let interrupted = signals::watch()?;
+    let interrupted = signals::watch()?.any;
     say_what_is_missing();
     let lab = arguments
         .mesh
