@@ -14,7 +14,7 @@ use crate::binaries::{self, bin, workspace};
 use crate::error::file;
 use crate::overlay::{self, Overlay, Roles};
 use crate::ports::{self, Reservation};
-use crate::process::{Kind, Process};
+use crate::process::{self, Kind, Process};
 use crate::site::Site;
 use crate::{Lab, LabError, agent_name, compiler_name, environment};
 
@@ -147,10 +147,7 @@ impl Builder {
         let token = match outcome {
             Ok(token) => token,
             Err(error) => {
-                // In the order that a lab ends in: agents first.
-                while let Some(process) = started.pop() {
-                    drop(process);
-                }
+                process::end_in_order(&mut started);
                 return Err(kept(&site, error));
             }
         };

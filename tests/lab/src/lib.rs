@@ -260,22 +260,7 @@ impl Lab {
     /// Ends all processes in order: agents, orchestrator, compilers, primary. Those of one kind are
     /// asked together; whoever does not end in time is killed. Then tasks that still run are ended.
     pub fn shut_down(&self) {
-        let mut processes = self.processes();
-        let mut rest: &mut [Process] = &mut processes;
-        while let Some(kind) = rest.last().map(Process::kind) {
-            let begin = rest
-                .iter()
-                .rposition(|p| p.kind() != kind)
-                .map_or(0, |index| index + 1);
-            let (earlier, last) = std::mem::take(&mut rest).split_at_mut(begin);
-            for process in &mut *last {
-                process.ask_to_end();
-            }
-            for process in last {
-                process.end();
-            }
-            rest = earlier;
-        }
+        process::end_in_order(&mut self.processes());
         leftovers::end(self.site.dir());
     }
 

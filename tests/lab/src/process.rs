@@ -277,6 +277,26 @@ impl Process {
     }
 }
 
+/// Ends processes in the reverse order of their start. Those of one kind are asked together; whoever
+/// does not end in time is killed.
+pub(crate) fn end_in_order(processes: &mut [Process]) {
+    let mut rest = processes;
+    while let Some(kind) = rest.last().map(Process::kind) {
+        let begin = rest
+            .iter()
+            .rposition(|process| process.kind() != kind)
+            .map_or(0, |index| index + 1);
+        let (earlier, last) = rest.split_at_mut(begin);
+        for process in &mut *last {
+            process.ask_to_end();
+        }
+        for process in last {
+            process.end();
+        }
+        rest = earlier;
+    }
+}
+
 /// No process outlives its value.
 impl Drop for Process {
     fn drop(&mut self) {
