@@ -8,6 +8,7 @@
 //! [`outbox`]: crate::outbox
 
 mod delivery;
+pub mod handle;
 mod job;
 
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use pcp::Uri;
 use pxp::TransactionId;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::modules::{Process, status};
@@ -28,75 +29,18 @@ use crate::transaction::{
     Finished, Notify, Outcome, Repeat, Reported, Request, Stored, Transaction,
 };
 use delivery::{Deliveries, Sent};
+pub use handle::{Command, EngineHandle, Progress, channel};
 use job::{EndGuard, Event};
 
 /// How many accepted transactions may wait for a free place to run. With the default concurrency
 /// this is a minute of short tasks; beyond it the requester had better know.
 pub const WAITING: usize = 1024;
 
-/// How many commands wait for the engine, which takes each of them in microseconds. When it is
-/// full the session waits, and with it the broker.
-const COMMANDS: usize = 64;
-
 /// How many notices of jobs wait for the engine, beside the ends of jobs, which have their places.
 const NOTICES: usize = 64;
 
 /// How often the spool and the cache are looked through for what is too old.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
-
-/// What the engine is asked to do.
-#[derive(Debug)]
-pub enum Command {
-    /// Take a non-blocking request on.
-    Submit {
-        /// What is asked, by whom.
-        request: Arc<Request>,
-        /// What is to be run.
-        process: Process,
-        /// The room that it takes until it has ended.
-        memory: OwnedSemaphorePermit,
-    },
-    /// A requester has recorded an outcome.
-    Acknowledge {
-        /// The transaction.
-        id: TransactionId,
-        /// Who says so.
-        from: Uri,
-    },
-    /// How far is this transaction?
-    Query {
-        /// The transaction.
-        id: TransactionId,
-        /// Where the answer goes.
-        answer: oneshot::Sender<Progress>,
-    },
-    /// A session with a broker is open.
-    Connected,
-    /// There is no session any more.
-    Disconnected,
-    /// The outbox has tried to send an outcome.
-    Sent {
-        /// The transaction.
-        id: TransactionId,
-        /// Whether it was handed to the transport.
-        delivered: bool,
-    },
-}
-
-/// How far a transaction is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// It has no outcome yet.
-    InProgress,
-    /// It has ended so, and its requester may not know yet.
-    Ended(Outcome),
-    /// If it is known at all, its outcome is in the spool.
-    OnDisk,
-}
-
-/// Talks to the engine.
-#[derive(Debug, Clone)]
-pub struct EngineHandle(mpsc::Sender<Command>);
 
 /// When old things are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,28 +74,6 @@ struct Active {
     request: Arc<Request>,
     /// Whether it is on disk, so that the requester may be told.
     durable: bool,
-}
-
-impl EngineHandle {
-    /// Hands a command over; waits while the engine is busy. Does nothing when it has ended.
-    pub async fn send(&self, command: Command) {
-        self.0.send(command).await.ok();
-    }
-
-    /// Asks how far a transaction is.
-    pub async fn progress(&self, id: TransactionId) -> Progress {
-        let (answer, answered) = oneshot::channel();
-        self.send(Command::Query { id, answer }).await;
-        // Without an engine nothing is in progress.
-        answered.await.unwrap_or(Progress::OnDisk)
-    }
-}
-
-/// The channel between an engine and those who command it.
-#[must_use]
-pub fn channel() -> (EngineHandle, mpsc::Receiver<Command>) {
-    let (sender, receiver) = mpsc::channel(COMMANDS);
-    (EngineHandle(sender), receiver)
 }
 
 impl Engine {

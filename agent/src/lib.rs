@@ -65,6 +65,19 @@ pub enum StartError {
     NoContainment(String),
 }
 
+impl StartError {
+    /// What the process ends with: certificates are configuration, the rest may pass.
+    #[must_use]
+    pub fn exit_code(&self) -> daemon::ExitCode {
+        match self {
+            Self::Identity(_) => daemon::ExitCode::Config,
+            Self::Spool(_) | Self::Cache(_) | Self::Environment(_) | Self::NoContainment(_) => {
+                daemon::ExitCode::Failure
+            }
+        }
+    }
+}
+
 impl Agent {
     /// Loads certificates, takes the spool up where an earlier agent left it, and begins to dial.
     ///

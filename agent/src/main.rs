@@ -54,11 +54,20 @@ fn run(arguments: Arguments) -> anyhow::Result<daemon::ExitCode> {
     }
     daemon::logs::start(&config.log)?;
     let runtime = daemon::runtime(Threads::Current).context("cannot start")?;
-    runtime.block_on(serve(&config))
+    Ok(runtime.block_on(serve(&config)))
 }
 
-async fn serve(config: &Config) -> anyhow::Result<daemon::ExitCode> {
-    let agent = Agent::start(config).await?;
+async fn serve(config: &Config) -> daemon::ExitCode {
+    let agent = match Agent::start(config).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(
+                error = daemon::error_chain(&error),
+                "pxp-agent cannot start"
+            );
+            return error.exit_code();
+        }
+    };
     daemon::ready();
     let code = tokio::select! {
         biased;
@@ -72,5 +81,5 @@ async fn serve(config: &Config) -> anyhow::Result<daemon::ExitCode> {
     if !agent.stop().await {
         tracing::warn!("a part of the agent did not end in time");
     }
-    Ok(code)
+    code
 }
