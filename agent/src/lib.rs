@@ -167,6 +167,34 @@ impl Agent {
     }
 }
 
+/// Runs an agent until a signal ends it, or one of its parts.
+pub async fn serve(config: &Config) -> daemon::ExitCode {
+    let agent = match Agent::start(config).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(
+                error = daemon::error_chain(&error),
+                "pxp-agent cannot start"
+            );
+            return error.exit_code();
+        }
+    };
+    daemon::ready();
+    let code = tokio::select! {
+        biased;
+        () = agent.failed() => daemon::ExitCode::Failure,
+        signal = daemon::signal() => {
+            tracing::info!(?signal, "stopping; running tasks go on");
+            daemon::ExitCode::Ok
+        }
+    };
+    daemon::stopping();
+    if !agent.stop().await {
+        tracing::warn!("a part of the agent did not end in time");
+    }
+    code
+}
+
 fn log_start(config: &Config, identity: &Identity) {
     tracing::info!(
         version = daemon::VERSION,

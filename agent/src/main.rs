@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use daemon::Threads;
-use pxp_agent::Agent;
 use pxp_agent::config::{Config, defaults};
 
 /// Takes requests from the orchestrator over a PCP broker and runs them on this node.
@@ -54,32 +53,5 @@ fn run(arguments: Arguments) -> anyhow::Result<daemon::ExitCode> {
     }
     daemon::logs::start(&config.log)?;
     let runtime = daemon::runtime(Threads::Current).context("cannot start")?;
-    Ok(runtime.block_on(serve(&config)))
-}
-
-async fn serve(config: &Config) -> daemon::ExitCode {
-    let agent = match Agent::start(config).await {
-        Ok(agent) => agent,
-        Err(error) => {
-            tracing::error!(
-                error = daemon::error_chain(&error),
-                "pxp-agent cannot start"
-            );
-            return error.exit_code();
-        }
-    };
-    daemon::ready();
-    let code = tokio::select! {
-        biased;
-        () = agent.failed() => daemon::ExitCode::Failure,
-        signal = daemon::signal() => {
-            tracing::info!(?signal, "stopping; running tasks go on");
-            daemon::ExitCode::Ok
-        }
-    };
-    daemon::stopping();
-    if !agent.stop().await {
-        tracing::warn!("a part of the agent did not end in time");
-    }
-    code
+    Ok(runtime.block_on(pxp_agent::serve(&config)))
 }
