@@ -275,12 +275,12 @@ impl Controller {
             Known::Ended => self.acknowledge(node, transaction),
             Known::Unknown => {
                 // The agent would send it for ever. Its spool keeps it for an operator to find.
-                tracing::warn!(%transaction, certname = %node, "outcome of an unknown transaction");
+                tracing::warn!(transaction_id = %transaction, certname = %node, "outcome of an unknown transaction");
                 self.acknowledge(node, transaction);
             }
             Known::Open => {}
             Known::OfAnother => {
-                tracing::warn!(%transaction, certname = %node, "outcome of another node's transaction");
+                tracing::warn!(transaction_id = %transaction, certname = %node, "outcome of another node's transaction");
             }
         }
     }
@@ -320,7 +320,8 @@ impl Controller {
         let Some(run) = self.run(key) else { return };
         let certname = run.certname.clone();
         let transaction = &run.transaction;
-        tracing::info!(job_id = %job, %transaction, %certname, state = state.text(), "node ended");
+        tracing::debug!(job_id = %job, transaction_id = %transaction, %certname,
+            state = state.text(), "node ended");
         self.output.changes.push(Change::NodeEnded {
             job,
             node,

@@ -1,6 +1,7 @@
 //! Drives the [`Controller`]: the task that owns it takes requests of the API and messages of the
 //! mesh, writes down what the controller decides, and sends only what is on the disk. While the
-//! database refuses, it takes nothing new and tries again: agents keep what they have to tell.
+//! database refuses, it takes nothing from the mesh and tries again: agents keep what they have to
+//! tell.
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
@@ -31,6 +32,9 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How long after a refusal the database is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a caller waits for an answer: far longer than any write takes on a disk that works.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How long the last write may take when the process ends. What is not written by then is sent
 /// again by the agents.
@@ -77,10 +81,16 @@ pub(crate) struct Status {
     pub(crate) store_error: Option<String>,
 }
 
-/// The dispatcher has ended: the process is being stopped.
+/// Why the dispatcher gives no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the dispatcher has ended")]
-pub(crate) struct Ended;
+pub(crate) enum NoAnswer {
+    /// The process is being stopped.
+    #[error("the dispatcher has ended")]
+    Ended,
+    /// What was asked for waits for the database.
+    #[error("the database did not take it in time")]
+    Late,
+}
 
 /// A node and how it is; none for a node that nobody has ever seen.
 pub(crate) type NodePresence = (Certname, Option<Presence>);
@@ -112,35 +122,46 @@ impl DispatchHandle {
     /// Runs a job that has been stored.
     ///
     /// # Errors
-    /// [`Ended`]; the job is run after the next start.
-    pub(crate) async fn submit(&self, submission: Submission) -> Result<(), Ended> {
+    /// [`NoAnswer`]; the job is run after the next start.
+    pub(crate) async fn submit(&self, submission: Submission) -> Result<(), NoAnswer> {
         let command = Command::Submit(submission);
-        self.commands.send(command).await.map_err(|_| Ended)
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| NoAnswer::Ended)
     }
 
     /// Stops a job; answers when that is stored. A job that has ended is left as it is.
     ///
     /// # Errors
-    /// [`Ended`]; whether the job stops is not known.
-    pub(crate) async fn stop(&self, job: JobId, mode: Stop) -> Result<(), Ended> {
+    /// [`NoAnswer`]; whether the job stops is not known.
+    pub(crate) async fn stop(&self, job: JobId, mode: Stop) -> Result<(), NoAnswer> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Stop { job, mode, reply };
-        self.commands.send(command).await.map_err(|_| Ended)?;
-        answer.await.map_err(|_| Ended)
+        self.ask(command, answer).await
     }
 
     /// Who is connected: of these nodes, or of all that have ever been.
     ///
     /// # Errors
-    /// [`Ended`].
+    /// [`NoAnswer`].
     pub(crate) async fn inventory(
         &self,
         nodes: Option<Vec<Certname>>,
-    ) -> Result<InventoryAnswer, Ended> {
+    ) -> Result<InventoryAnswer, NoAnswer> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Inventory { nodes, reply };
-        self.commands.send(command).await.map_err(|_| Ended)?;
-        answer.await.map_err(|_| Ended)
+        self.ask(command, answer).await
+    }
+
+    async fn ask<T>(&self, command: Command, answer: oneshot::Receiver<T>) -> Result<T, NoAnswer> {
+        let asked = async {
+            let sent = self.commands.send(command).await;
+            sent.map_err(|_| NoAnswer::Ended)?;
+            answer.await.map_err(|_| NoAnswer::Ended)
+        };
+        let answered = tokio::time::timeout(ANSWER, asked).await;
+        answered.unwrap_or(Err(NoAnswer::Late))
     }
 
     /// How the dispatcher is just now.
@@ -269,7 +290,7 @@ impl Dispatcher {
                 _ = ticker.tick(), if !refused && self.controller.needs_tick() => {
                     self.controller.tick(self.clock.now());
                 }
-                Some(command) = self.commands.recv(), if !refused => self.command(command),
+                Some(command) = self.commands.recv() => self.command(command),
                 event = self.mesh.incoming.recv(), if !refused && self.outbox.len() < OUTBOX => {
                     let Some(event) = event else { break };
                     self.event(event);
@@ -383,7 +404,7 @@ impl Dispatcher {
     }
 
     /// A batch has been written, or has not. Only a database that is gone for good is an error.
-    fn written(&mut self, result: Result<(), StoreError>) -> Result<(), Ended> {
+    fn written(&mut self, result: Result<(), StoreError>) -> Result<(), NoAnswer> {
         self.writing = None;
         match result {
             Ok(()) => {
@@ -393,7 +414,7 @@ impl Dispatcher {
                 self.follow();
                 Ok(())
             }
-            Err(StoreError::Ended) => Err(Ended),
+            Err(StoreError::Ended) => Err(NoAnswer::Ended),
             Err(error) => {
                 let text = error.with_hint();
                 if self.store_error.as_ref() != Some(&text) {

@@ -29,18 +29,13 @@ pub(crate) fn connect(config: ClientConfig, library: Library, tasks: &Tasks) -> 
     tasks.spawn_core("mesh-receive", async move {
         while let Some(event) = events.recv().await {
             let event = match event {
-                Event::Connected { welcome } => {
-                    tracing::info!(broker = %welcome.broker, "connected");
-                    MeshEvent::Connected {
-                        broker: welcome.broker,
-                        max_message: usize::try_from(welcome.max_message).unwrap_or(usize::MAX),
-                    }
-                }
+                Event::Connected { welcome } => MeshEvent::Connected {
+                    broker: welcome.broker,
+                    max_message: usize::try_from(welcome.max_message).unwrap_or(usize::MAX),
+                },
                 Event::Message(message) => MeshEvent::Message(message),
-                Event::Disconnected { reason } => {
-                    tracing::warn!(reason, "connection to the broker lost");
-                    MeshEvent::Disconnected
-                }
+                // The client has logged why.
+                Event::Disconnected { .. } => MeshEvent::Disconnected,
                 Event::Content(query) => {
                     files.spawn("content", serve(library.clone(), query));
                     continue;

@@ -10,6 +10,9 @@ mod row;
 mod tokens;
 mod writer;
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,12 +61,15 @@ pub(crate) enum StoreError {
     /// A stored value is not what this software writes.
     #[error("the database holds {what} that cannot be read")]
     Damaged { what: &'static str },
+    /// The file is not there and cannot be made, or may not be written.
+    #[error("the database file cannot be opened")]
+    Create(#[source] Arc<io::Error>),
     /// A thread of the store is gone.
     #[error("the database thread has ended")]
     Ended,
     /// No thread could be started.
     #[error("the database thread could not be started")]
-    Thread(#[source] Arc<std::io::Error>),
+    Thread(#[source] Arc<io::Error>),
 }
 
 impl StoreError {
@@ -111,11 +117,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it cannot be opened, is newer than this software or is damaged.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut connection = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
+        create(path).map_err(|error| StoreError::Create(Arc::new(error)))?;
+        let mut connection = open(path)?;
         migrate::migrate(&mut connection)?;
         let readers = (0..READERS)
             .map(|number| {
-                let connection = open(path, OpenFlags::empty())?;
+                let connection = open(path)?;
                 Worker::start(&format!("db-read-{number}"), connection)
                     .map_err(|error| StoreError::Thread(Arc::new(error)))
             })
@@ -155,8 +162,16 @@ impl Store {
     }
 }
 
-fn open(path: &Path, create: OpenFlags) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+/// Makes the file when it is not there, for nobody else to read: results may hold secrets. SQLite
+/// gives its other files the same mode.
+fn create(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    options.open(path).map(drop)
+}
+
+fn open(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
         Connection::open_with_flags(path, flags).map_err(StoreError::of("open its file"))?;
     let prepare = || {

@@ -223,7 +223,7 @@ impl Controller {
         if self.run(key)?.certname == *certname {
             return Some(key);
         }
-        tracing::warn!(%transaction, %certname, "answer about another node's transaction");
+        tracing::warn!(transaction_id = %transaction, %certname, "answer about another node's transaction");
         None
     }
 }

@@ -171,7 +171,7 @@ impl Controller {
             self.refuse(now, key, &problem);
             return;
         }
-        tracing::debug!(job_id = %key.0, transaction = %run.transaction, certname = %run.certname,
+        tracing::debug!(job_id = %key.0, transaction_id = %run.transaction, certname = %run.certname,
             "request sent");
         let phase = Phase::Sending {
             message: message.envelope.id,

@@ -8,7 +8,7 @@ use orchestrator_api::{ApiError, ErrorKind};
 use serde::Serialize;
 
 use crate::code::CodeError;
-use crate::dispatch::Ended;
+use crate::dispatch::NoAnswer;
 use crate::store::StoreError;
 
 /// What an endpoint gives back.
@@ -77,10 +77,16 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<Ended> for Failure {
-    fn from(error: Ended) -> Self {
+impl From<NoAnswer> for Failure {
+    fn from(error: NoAnswer) -> Self {
         tracing::warn!(%error, "request failed");
-        ApiError::new(ErrorKind::Unavailable, "the orchestrator is being stopped").into()
+        let msg = match error {
+            NoAnswer::Ended => "the orchestrator is being stopped",
+            NoAnswer::Late => {
+                "the database does not take changes just now; the request is carried out when it does"
+            }
+        };
+        ApiError::new(ErrorKind::Unavailable, msg).into()
     }
 }
 

@@ -1,12 +1,12 @@
 //! `inventory`: which nodes are connected.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use orchestrator_api::{ApiError, ErrorKind, Inventory, InventoryItem, InventoryQuery, Time};
 use pcp::uri::{Certname, ClientType, Uri};
 
 use super::Api;
 use super::answer::{Answer, Failure, Fallible};
-use super::request::Body;
+use super::request::{Body, Parts};
 use crate::dispatch::NodePresence;
 
 /// `GET inventory`: every node that has ever been connected.
@@ -27,7 +27,7 @@ pub(super) async fn some(
 /// `GET inventory/:node`. A node that nobody has ever seen is not connected.
 pub(super) async fn one(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Parts(name): Parts<String>,
 ) -> Fallible<InventoryItem> {
     let certname = certname(&name)?;
     let (broker, nodes) = answer(&api, Some(vec![certname.clone()])).await?;

@@ -1,6 +1,6 @@
 //! `jobs`: what has been asked for, and what has become of it.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use orchestrator_api::{
     ApiError, EnvironmentName, ErrorKind, Event, EventDetails, Events, EventsQuery, Job,
     JobCommand, JobType, Jobs, JobsQuery, Link, NextEvents, Node, NodeState, Nodes, NodesQuery,
@@ -10,7 +10,7 @@ use serde_json::Map;
 
 use super::Api;
 use super::answer::{Answer, Fallible};
-use super::request::{Base, Params};
+use super::request::{Base, Params, Parts};
 use crate::dispatch::wall;
 use crate::job::JobId;
 use crate::store::{StoredEvent, StoredEvents, StoredJob, StoredNode};
@@ -43,7 +43,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(api): State<Api>,
     base: Base,
-    Path(name): Path<String>,
+    Parts(name): Parts<String>,
 ) -> Fallible<Job> {
     let found = api.store.job(job_id(&name)?).await?;
     let (stored, states) = found.ok_or_else(|| unknown_job(&name))?;
@@ -56,7 +56,7 @@ pub(super) async fn one(
 pub(super) async fn nodes(
     State(api): State<Api>,
     base: Base,
-    Path(name): Path<String>,
+    Parts(name): Parts<String>,
     Params(query): Params<NodesQuery>,
 ) -> Fallible<Nodes> {
     let stored = api.store.nodes(job_id(&name)?, query).await?;
@@ -73,7 +73,7 @@ pub(super) async fn nodes(
 }
 
 /// `GET jobs/:id/report`.
-pub(super) async fn report(State(api): State<Api>, Path(name): Path<String>) -> Fallible<Report> {
+pub(super) async fn report(State(api): State<Api>, Parts(name): Parts<String>) -> Fallible<Report> {
     let stored = api
         .store
         .nodes(job_id(&name)?, NodesQuery::default())
@@ -98,7 +98,7 @@ pub(super) async fn report(State(api): State<Api>, Path(name): Path<String>) -> 
 pub(super) async fn events(
     State(api): State<Api>,
     base: Base,
-    Path(name): Path<String>,
+    Parts(name): Parts<String>,
     Params(query): Params<EventsQuery>,
 ) -> Fallible<Events> {
     let id = job_id(&name)?;

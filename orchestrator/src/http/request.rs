@@ -2,8 +2,8 @@
 //! type or refused in JSON.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request, State};
-use axum::http::request::Parts;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts as Head;
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,9 @@ pub(super) struct Body<T>(pub(super) T);
 
 /// The query of the URL.
 pub(super) struct Params<T>(pub(super) T);
+
+/// The variable parts of the path.
+pub(super) struct Parts<T>(pub(super) T);
 
 /// The beginning of the URLs in answers: the name by which the caller has reached us.
 pub(super) struct Base(String);
@@ -89,13 +92,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Head, _: &S) -> Result<Self, Failure> {
         Query::try_from_uri(&parts.uri)
             .map(|Query(params)| Self(params))
             .map_err(|error| {
                 let msg = error.body_text();
                 ApiError::new(ErrorKind::ValidationError, msg).into()
             })
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Parts<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Head, state: &S) -> Result<Self, Failure> {
+        Path::from_request_parts(parts, state)
+            .await
+            .map(|Path(value)| Self(value))
+            .map_err(|error| ApiError::new(ErrorKind::ValidationError, error.body_text()).into())
     }
 }
 
@@ -109,7 +123,7 @@ impl Base {
 impl FromRequestParts<Api> for Base {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Head, api: &Api) -> Result<Self, Self::Rejection> {
         let authority = named(&parts.uri, &parts.headers).unwrap_or(&api.settings.authority);
         Ok(Self(format!("https://{authority}")))
     }

@@ -1,6 +1,6 @@
 //! The status endpoints: what monitoring asks, without a token.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use orchestrator_api::{
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::answer::{Answer, Failure, Fallible};
-use super::request::Params;
+use super::request::{Params, Parts};
 
 /// `GET /status/v1/services`.
 pub(super) async fn services(
@@ -25,7 +25,7 @@ pub(super) async fn services(
 /// `GET /status/v1/services/:service`.
 pub(super) async fn service(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Parts(name): Parts<String>,
     Params(query): Params<StatusQuery>,
 ) -> Fallible<ServiceStatus> {
     known(&name)?;
@@ -49,7 +49,7 @@ pub(super) async fn simple(State(api): State<Api>) -> Response {
 /// `GET /status/v1/simple/:service`.
 pub(super) async fn simple_service(
     state: State<Api>,
-    Path(name): Path<String>,
+    Parts(name): Parts<String>,
 ) -> Result<Response, Failure> {
     known(&name)?;
     Ok(simple(state).await)

@@ -1,6 +1,6 @@
 //! `tasks`: what can be run, and what it takes.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use orchestrator_api::{
     ApiError, DEFAULT_ENVIRONMENT, Environment, EnvironmentQuery, ErrorKind, FileUri, TaskDetail,
     TaskFile, TaskItem, TaskList, path,
@@ -9,7 +9,7 @@ use task_data::TaskName;
 
 use super::Api;
 use super::answer::{Answer, Fallible};
-use super::request::{Base, Params};
+use super::request::{Base, Params, Parts};
 
 /// `GET tasks`.
 pub(super) async fn list(
@@ -39,7 +39,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(api): State<Api>,
     base: Base,
-    Path((module, task)): Path<(String, String)>,
+    Parts((module, task)): Parts<(String, String)>,
     Params(query): Params<EnvironmentQuery>,
 ) -> Fallible<TaskDetail> {
     let name = TaskName::new(&module, &task).map_err(|error| {

@@ -293,3 +293,17 @@ async fn lists_of_jobs_are_filtered_ordered_and_cut() {
     };
     assert_eq!(names(later).await, (vec![], 0));
 }
+
+#[tokio::test]
+async fn nobody_else_can_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a.db")).unwrap();
+    store.add_job(new_job("one", &["t1"], 1)).await.unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let mode = file.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let error = Store::open(&dir.path().join("no/such/a.db")).unwrap_err();
+    assert!(error.with_hint().contains("No such file or directory"));
+}

@@ -280,6 +280,12 @@ async fn everything_is_answered_in_json() {
         ),
         (
             Method::GET,
+            "/orchestrator/v1/jobs/%FF".into(),
+            400,
+            "validation-error",
+        ),
+        (
+            Method::GET,
             "/orchestrator/v1/jobs/99".into(),
             404,
             "unknown-job",
