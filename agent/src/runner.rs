@@ -173,11 +173,16 @@ impl Runner {
     /// Writes the outcome down and clears away what only the process needed. A failure is logged
     /// and changes nothing: the wrapper's report says the same after a restart.
     pub async fn settle(&self, transaction: &Transaction<Finished>) {
+        // The wrapper's report is durable and says the same; everything else is known here only.
+        let durability = match transaction.outcome() {
+            Outcome::Ran(_) => Durability::Lazy,
+            Outcome::Failed(_) => Durability::Flushed,
+        };
         let stored = Stored::Finished(transaction.clone());
         let spool = self.0.spool.clone();
         let staging = spool.directory(transaction.id()).join(STAGING);
         let write = move || {
-            let written = spool.write(&stored, Durability::Flushed);
+            let written = spool.write(&stored, durability);
             remove_tree(&staging);
             written
         };
