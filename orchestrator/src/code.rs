@@ -26,8 +26,14 @@ pub(crate) enum CodeError {
     #[error("the tasks cannot be listed")]
     List(#[source] ListError),
     /// The task cannot be had.
-    #[error("the task cannot be read")]
-    Task(#[source] TaskError),
+    #[error("the task {name} cannot be read")]
+    Task {
+        /// Which.
+        name: TaskName,
+        /// Why.
+        #[source]
+        source: TaskError,
+    },
     /// The reading thread has ended, or hit a bug.
     #[error("the thread that reads tasks gave no answer")]
     NoAnswer,
@@ -66,7 +72,8 @@ impl Code {
     /// [`CodeError`].
     pub(crate) async fn task(&self, environment: &str, name: TaskName) -> Result<Task, CodeError> {
         self.read(environment, move |path| {
-            path.task(&name).map_err(CodeError::Task)
+            path.task(&name)
+                .map_err(|source| CodeError::Task { name, source })
         })
         .await
     }

@@ -33,6 +33,7 @@ pub(crate) struct Server {
     client: Client,
     token: String,
     base: String,
+    store: crate::store::Store,
 }
 
 impl Home {
@@ -110,6 +111,7 @@ impl Home {
             .unwrap();
         let bound = Bound::new(config.clone()).await.unwrap();
         let base = format!("https://localhost:{}", bound.address().port());
+        let store = bound.store.clone();
         let tasks = daemon::Tasks::new();
         let library = crate::library::Library::new();
         let prepared = bound.prepare(library.clone()).await.unwrap();
@@ -126,6 +128,7 @@ impl Home {
             client,
             token,
             base,
+            store,
         }
     }
 }

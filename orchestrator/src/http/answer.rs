@@ -99,17 +99,21 @@ impl From<CodeError> for Failure {
                     .with("environment", name)
                     .into()
             }
-            // A fault of the module's files: its author must act, not the caller or the operator.
-            CodeError::Task(error) if !error.is_not_found() => {
-                let text = daemon::error_chain(&error);
-                tracing::warn!(error = text, "task is unusable");
-                ApiError::new(ErrorKind::UnknownError, text)
-                    .with("kind", error.kind())
-                    .with("details", error.details())
+            CodeError::Task { name, source } if source.is_not_found() => {
+                let name = name.to_string();
+                ApiError::new(ErrorKind::UnknownTask, format!("Unknown task {name}"))
+                    .with("task", name)
                     .into()
             }
-            CodeError::Task(error) => {
-                ApiError::new(ErrorKind::UnknownTask, error.to_string()).into()
+            // A fault of the module's files: its author must act, not the caller or the operator.
+            CodeError::Task { name, source } => {
+                let text = daemon::error_chain(&source);
+                tracing::warn!(task = %name, error = text, "task is unusable");
+                ApiError::new(ErrorKind::UnknownError, text)
+                    .with("task", name.to_string())
+                    .with("kind", source.kind())
+                    .with("details", source.details())
+                    .into()
             }
             CodeError::List(_) | CodeError::NoAnswer => {
                 let text = daemon::error_chain(&error);

@@ -11,6 +11,19 @@ use serde_json::{Map, json};
 use super::*;
 use crate::job::JobId;
 
+impl Store {
+    /// From now on, the disk has this many pages, or those that are used already.
+    pub(crate) async fn limit_pages(&self, pages: u32) {
+        self.write(move |connection| {
+            connection
+                .query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(()))
+                .map_err(StoreError::of("be limited"))
+        })
+        .await
+        .unwrap();
+    }
+}
+
 fn options(task: &str) -> TaskOptions {
     TaskOptions {
         description: String::new(),
@@ -99,14 +112,7 @@ async fn what_fails_is_undone_and_does_not_touch_what_is_written_with_it() {
 async fn a_full_disk_is_told_and_passes() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("a.db")).unwrap();
-    let limit = |pages: u32| {
-        store.write(move |connection| {
-            connection
-                .query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(()))
-                .map_err(StoreError::of("be limited"))
-        })
-    };
-    limit(1).await.unwrap();
+    store.limit_pages(1).await;
     let large = "x".repeat(1_000_000);
     let error = store
         .add_job(new_job(&large, &["t1"], 1))
@@ -117,7 +123,7 @@ async fn a_full_disk_is_told_and_passes() {
         "{}",
         error.with_hint()
     );
-    limit(100_000).await.unwrap();
+    store.limit_pages(100_000).await;
     store.add_job(new_job(&large, &["t1"], 1)).await.unwrap();
 }
 

@@ -1,5 +1,9 @@
 //! An orchestrator that ends in the middle, and another that takes up its database.
 
+use std::time::Duration;
+
+use pxp::ActionResult;
+use reqwest::StatusCode;
 use serde_json::json;
 
 use super::Home;
@@ -100,11 +104,68 @@ async fn ended_jobs_stay_and_late_outcomes_are_taken_off_the_agents() {
         server.get("/orchestrator/v1/jobs").await["pagination"]["total"],
         2
     );
-    let mut polls = tokio::time::interval(std::time::Duration::from_millis(10));
+    all_acknowledged(&fleet).await;
+}
+
+async fn all_acknowledged(fleet: &Fleet) {
+    let mut polls = tokio::time::interval(Duration::from_millis(10));
     let wait = async {
         while !fleet.spool(|spool| spool.values().all(|one| one.acknowledged)) {
             polls.tick().await;
         }
     };
     tokio::time::timeout(super::DEADLINE, wait).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_acknowledges_nothing() {
+    let home = Home::new();
+    let fleet = Fleet::new(&["a"], |_, _| ActionResult {
+        exitcode: 0,
+        stdout: Some("x".repeat(500_000)),
+        stderr: None,
+    });
+    fleet.hold();
+    let server = home.start(&fleet).await;
+    let job = server.run("sample::hello", json!({}), &["a"]).await;
+    fleet.requested(1).await;
+    server.store.limit_pages(1).await;
+    fleet.release().await;
+    let mut polls = tokio::time::interval(Duration::from_millis(10));
+    let refused = async {
+        while server
+            .client
+            .get(format!("{}/status/v1/simple", server.base))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            != StatusCode::SERVICE_UNAVAILABLE
+        {
+            polls.tick().await;
+        }
+    };
+    tokio::time::timeout(super::DEADLINE, refused)
+        .await
+        .unwrap();
+    assert!(fleet.spool(|spool| spool.values().all(|one| !one.acknowledged)));
+    let description = "x".repeat(4000);
+    let nodes = vec!["a"; 20_000];
+    let body =
+        json!({"task": "sample::hello", "description": description, "scope": {"nodes": nodes}});
+    let (status, error) = server.post("/orchestrator/v1/command/task", body).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        error["msg"].as_str().unwrap().contains("the disk is full"),
+        "{error}"
+    );
+
+    server.store.limit_pages(1_000_000).await;
+    assert_eq!(server.end(&job).await["state"], "finished");
+    all_acknowledged(&fleet).await;
+    let jobs = server.get("/orchestrator/v1/jobs").await;
+    assert_eq!(
+        jobs["pagination"]["total"], 1,
+        "a refused request became a job"
+    );
 }
