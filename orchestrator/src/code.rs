@@ -32,7 +32,7 @@ pub(crate) enum CodeError {
         name: TaskName,
         /// Why.
         #[source]
-        source: TaskError,
+        source: Box<TaskError>,
     },
     /// The reading thread has ended, or hit a bug.
     #[error("the thread that reads tasks gave no answer")]
@@ -72,8 +72,10 @@ impl Code {
     /// [`CodeError`].
     pub(crate) async fn task(&self, environment: &str, name: TaskName) -> Result<Task, CodeError> {
         self.read(environment, move |path| {
-            path.task(&name)
-                .map_err(|source| CodeError::Task { name, source })
+            path.task(&name).map_err(|source| CodeError::Task {
+                name,
+                source: Box::new(source),
+            })
         })
         .await
     }
