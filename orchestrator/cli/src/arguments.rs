@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
     /// Print the version
-    #[arg(short = 'V', long, action = clap::ArgAction::Version, global = true)]
+    #[arg(short = 'V', long, action = clap::ArgAction::Version, global = true, display_order = 1000)]
     version: Option<bool>,
 }
 

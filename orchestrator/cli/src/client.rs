@@ -59,21 +59,23 @@ impl Client {
                 path: config.token_file.clone(),
             })?;
         token.set_sensitive(true);
-        let mut builder = reqwest::Client::builder()
+        // Without TLS there is nobody to trust; the client wants a configuration all the same.
+        let is_tls = base.scheme() == "https";
+        let tls = tls::configuration(is_tls.then_some(config.ca_file.as_path()))?;
+        let http = reqwest::Client::builder()
             .default_headers(HeaderMap::from_iter([(TOKEN_NAME, token)]))
             .user_agent(concat!("puppet-task/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             // The token is for this server alone, and the orchestrator is reached directly.
             .redirect(redirect::Policy::none())
-            .no_proxy();
-        if base.scheme() == "https" {
-            builder = builder.tls_backend_preconfigured(tls::configuration(&config.ca_file)?);
-        }
-        let http = builder.build().map_err(|source| ConnectError::Broken {
-            url: origin(&base),
-            source: source.without_url(),
-        })?;
+            .no_proxy()
+            .tls_backend_preconfigured(tls)
+            .build()
+            .map_err(|source| ConnectError::Broken {
+                url: origin(&base),
+                source: source.without_url(),
+            })?;
         let ca_file = config.ca_file.display().to_string();
         Ok(Self {
             http,

@@ -42,11 +42,20 @@ pub(crate) enum Failure {
     },
     /// Ctrl-C before there was a job, or twice.
     #[error("interrupted")]
-    Interrupted { job: Option<String> },
+    Interrupted { job: Option<Left> },
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
     #[error("cannot start")]
     Runtime(#[source] io::Error),
+}
+
+/// A job that is left by the second Ctrl-C.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) job: String,
+    pub(crate) is_stopped: bool,
 }
 
 /// What is wrong with the command line.
@@ -135,9 +144,11 @@ impl Failure {
             | Self::NotAnOrchestrator { .. }
             | Self::Lost { .. } => Exit::Connection,
             Self::Api(error) if error.http_status() == 401 => Exit::Connection,
-            Self::Api(_) | Self::AnswerTooLarge { .. } | Self::Signals(_) | Self::Runtime(_) => {
-                Exit::Failure
-            }
+            Self::Api(_)
+            | Self::AnswerTooLarge { .. }
+            | Self::Signals(_)
+            | Self::Tls(_)
+            | Self::Runtime(_) => Exit::Failure,
             Self::Interrupted { .. } => Exit::Interrupted,
         }
     }
@@ -152,13 +163,29 @@ impl Failure {
                 "Check the service-url: the orchestrator listens on port 8143.".to_owned()
             }
             Self::Lost { job, .. } => format!("When it is back, job {job} has the results."),
-            Self::Interrupted { job: Some(job) } => {
+            Self::Interrupted {
+                job:
+                    Some(Left {
+                        job,
+                        is_stopped: true,
+                    }),
+            } => {
                 format!("Job {job} was asked to stop; nodes that have started finish.")
+            }
+            Self::Interrupted {
+                job:
+                    Some(Left {
+                        job,
+                        is_stopped: false,
+                    }),
+            } => {
+                format!("Job {job} goes on: the orchestrator could not be told to stop it.")
             }
             Self::Api(error) => return api_next_step(error),
             Self::Interrupted { job: None }
             | Self::AnswerTooLarge { .. }
             | Self::Signals(_)
+            | Self::Tls(_)
             | Self::Runtime(_) => return None,
         };
         Some(step)
@@ -182,10 +209,15 @@ impl Failure {
             }
             Self::Lost { .. } => "puppet-task/lost",
             Self::Interrupted { .. } => "puppet-task/interrupted",
-            Self::Signals(_) | Self::Runtime(_) => "puppet-task/system",
+            Self::Signals(_) | Self::Tls(_) | Self::Runtime(_) => "puppet-task/system",
         };
         let details = match self {
-            Self::Lost { job, .. } | Self::Interrupted { job: Some(job) } => json!({"job_id": job}),
+            Self::Lost { job, .. }
+            | Self::Interrupted {
+                job: Some(Left { job, .. }),
+            } => {
+                json!({"job_id": job})
+            }
             _ => json!({}),
         };
         json!({"kind": kind, "msg": chain(self), "details": details})
@@ -235,15 +267,39 @@ fn api_next_step(error: &ApiError) -> Option<String> {
         }
         ErrorKind::UnknownEnvironment => "Check --environment.".to_owned(),
         ErrorKind::ValidationError => {
+            // Faults of parameters are told by their problem; other faults speak for themselves.
+            let problems = error.details.get("parameters")?.as_array()?;
             let task = error.details.get("task")?.as_str()?;
-            format!(
+            let step = format!(
                 "'puppet-task show {}' tells what the task takes.",
                 printable(task)
-            )
+            );
+            if problems.iter().any(is_number_for_text) {
+                format!("{step} To give a number as text, quote it twice: NAME='\"5\"'.")
+            } else {
+                step
+            }
         }
         _ => return None,
     };
     Some(step)
+}
+
+/// Whether an inline value was read as a number or boolean where the task wants text.
+fn is_number_for_text(fault: &Value) -> bool {
+    let problem = fault
+        .get("problem")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let Some((expected, got)) = problem.split_once(", got ") else {
+        return false;
+    };
+    ["String", "Pattern", "Enum"]
+        .iter()
+        .any(|text| expected.contains(text))
+        && ["Integer", "Float", "Boolean"]
+            .iter()
+            .any(|number| got.starts_with(number))
 }
 
 /// An error and its causes in one line.

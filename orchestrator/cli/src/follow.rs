@@ -131,18 +131,20 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Lists all nodes of a job that has ended, and reports those that no event announced.
+    /// The nodes of a job that has ended that no event announced.
     ///
     /// # Errors
     /// As [`Self::look`].
-    pub(crate) async fn sweep(&mut self, job: &Job, news: &mut Vec<News>) -> Result<(), Failure> {
+    pub(crate) async fn unreported(&self, job: &Job) -> Result<Vec<News>, Failure> {
         if u64::try_from(self.reported.len()).is_ok_and(|reported| reported >= job.node_count) {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        for node in all_nodes(self.client, &self.job).await? {
-            self.report(node, news);
-        }
-        Ok(())
+        let mut nodes = all_nodes(self.client, &self.job).await?;
+        nodes.retain(|node| !self.reported.contains(&node.name));
+        Ok(nodes
+            .into_iter()
+            .map(|node| News::Ended(Box::new(node)))
+            .collect())
     }
 
     fn report(&mut self, node: Node, news: &mut Vec<News>) {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::arguments::{Format, RunArguments};
 use crate::client::Client;
 use crate::config::{Config, Surroundings};
-use crate::error::{Failure, UsageError, chain};
+use crate::error::{Failure, Left, UsageError, chain};
 use crate::exit::Exit;
 use crate::follow::{Follower, News, all_nodes};
 use crate::interrupt::{Interrupts, Second};
@@ -160,9 +160,8 @@ impl Run<'_> {
             self.stop_if_asked(name).await?;
         }
         let job = self.insist(name, || client.job(name)).await?;
-        let mut news = Vec::new();
-        self.finish(follower.sweep(&job, &mut news)).await??;
-        teller.tell(&self.screen, news, 0);
+        let rest = self.insist(name, || follower.unreported(&job)).await?;
+        teller.tell(&self.screen, rest, 0);
         Ok((job, teller.groups))
     }
 
@@ -243,8 +242,9 @@ impl Run<'_> {
     }
 
     fn interrupted(&self) -> Failure {
+        let is_stopped = self.is_stopped;
         Failure::Interrupted {
-            job: self.job.clone().filter(|_| self.is_stopped),
+            job: self.job.clone().map(|job| Left { job, is_stopped }),
         }
     }
 }

@@ -13,11 +13,26 @@ use crate::error::{ConfigError, Failure};
 /// HTTP/2 where the server has it, else HTTP/1.1.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// A configuration that trusts the certificates of `ca_file`.
+/// A configuration that trusts the certificates of `ca_file`, or nobody.
 ///
 /// # Errors
 /// When the file cannot be read or holds no CA certificate.
-pub(super) fn configuration(ca_file: &Path) -> Result<ClientConfig, Failure> {
+pub(super) fn configuration(ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
+    let roots = ca_file
+        .map(roots)
+        .transpose()?
+        .unwrap_or_else(RootCertStore::empty);
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(Failure::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+    Ok(config)
+}
+
+fn roots(ca_file: &Path) -> Result<RootCertStore, ConfigError> {
     let unusable = || ConfigError::CaForm {
         path: ca_file.to_owned(),
     };
@@ -32,14 +47,8 @@ pub(super) fn configuration(ca_file: &Path) -> Result<ClientConfig, Failure> {
             .map_err(|_| unusable())?;
     }
     if roots.is_empty() {
-        return Err(unusable().into());
+        Err(unusable())
+    } else {
+        Ok(roots)
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|_| unusable())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    Ok(config)
 }

@@ -40,6 +40,9 @@ pub(crate) fn outcome(node: &Node) -> Outcome {
     };
     let mut body = String::new();
     match &node.result {
+        Some(error) if node.state != NodeState::Finished && is_bare_error(error) => {
+            write_error(&mut body, error);
+        }
         Some(Value::Object(result)) => write_result(&mut body, result),
         Some(Value::Null) | None => {}
         Some(other) => block(&mut body, 2, &other.to_string()),
@@ -55,6 +58,11 @@ pub(crate) fn outcome(node: &Node) -> Outcome {
         body,
         state: node.state,
     }
+}
+
+/// What could not be run has an error in the place of a result, as the API gives it.
+fn is_bare_error(result: &Value) -> bool {
+    result.get("_error").is_none() && result.get("kind").is_some() && result.get("msg").is_some()
 }
 
 /// The error first, then `key : value`, the task's plain output last.
@@ -188,8 +196,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_node_that_could_not_be_asked_says_why_once() {
-        let result = json!({"_error": {"kind": "puppetlabs.orchestrator/execution-failure",
-            "msg": "web1 is not connected", "details": {}}});
+        let result = json!({"kind": "puppetlabs.orchestrator/execution-failure",
+            "msg": "web1 is not connected", "details": {"node": "web1"}});
         assert_eq!(
             text(NodeState::Errored, &result, Some("web1 is not connected")),
             "Error on node web1\n  Error: web1 is not connected\n  \

@@ -59,6 +59,11 @@ fn nodes(count: u64) -> String {
     reason = "a float becomes the nearest whole number of seconds, never below zero"
 )]
 fn duration(seconds: f64) -> String {
+    // Where tenths matter they are shown.
+    if (0.0..9.95).contains(&seconds) {
+        let text = format!("{seconds:.1}");
+        return format!("{} sec", text.strip_suffix(".0").unwrap_or(&text));
+    }
     let seconds = seconds.round().max(0.0) as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     let mut parts = Vec::new();
@@ -109,7 +114,7 @@ mod tests {
                 "finished",
                 json!({"finished": 8}),
                 Some("0.6"),
-                "Job completed. 8/8 nodes succeeded.\nDuration: 1 sec\n",
+                "Job completed. 8/8 nodes succeeded.\nDuration: 0.6 sec\n",
             ),
             (
                 "failed",

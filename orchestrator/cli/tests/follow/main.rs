@@ -1,0 +1,243 @@
+//! The real binary against a played orchestrator on loopback: what it asks, what it prints, and how
+//! it ends.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Answer, Orchestrator, lines};
+
+const UNAUTHENTICATED: &str = "puppetlabs.rbac/user-unauthenticated";
+
+#[test]
+fn a_job_is_followed_to_its_end_and_told_in_plain_lines() {
+    let orchestrator = Orchestrator::start(|request| {
+        let node = |name: &str, state: &str, result: &Value| support::node(name, state, result);
+        match request.route() {
+            ("POST", "/orchestrator/v1/command/task") => {
+                assert_eq!(request.header("x-authentication"), Some("secret-token"));
+                let expected = json!({"task": "a::b", "params": {"count": 3, "name": "x"},
+                    "scope": {"nodes": ["n1", "n2"]}, "environment": "dev", "noop": true});
+                assert_eq!(request.json(), expected);
+                Answer::new(202, json!({"job": {"id": "u", "name": "7"}}))
+            }
+            ("GET", "/orchestrator/v1/jobs/7") => Answer::new(
+                200,
+                support::job("failed", &json!({"finished": 1, "failed": 1})),
+            ),
+            ("GET", "/orchestrator/v1/jobs/7/events") => Answer::new(
+                200,
+                match request.query("start") {
+                    None => support::events(11, &[("node_running", "n1"), ("node_running", "n2")]),
+                    Some("11") => support::events(12, &[("node_finished", "n2")]),
+                    Some("12") => {
+                        support::events(14, &[("node_failed", "n1"), ("job_finished", "")])
+                    }
+                    other => panic!("asked for events from {other:?}"),
+                },
+            ),
+            ("GET", "/orchestrator/v1/jobs/7/nodes") => {
+                let items = match (request.query("state"), request.query("offset")) {
+                    (Some("finished"), Some("0")) => {
+                        vec![node(
+                            "n2",
+                            "finished",
+                            &json!({"_output": "\u{1b}[31mred\n"}),
+                        )]
+                    }
+                    (Some("failed"), Some("0")) => {
+                        vec![node(
+                            "n1",
+                            "failed",
+                            &json!({"_error": {"msg": "no", "kind": "k"}}),
+                        )]
+                    }
+                    _ => vec![],
+                };
+                Answer::new(200, support::nodes(&items))
+            }
+            other => panic!("asked for {other:?}"),
+        }
+    });
+    let output = orchestrator.puppet_task(
+        &[
+            "run", "a::b", "count=3", "name=x", "-n", "n1,n2", "-e", "dev", "--noop",
+        ],
+        "",
+    );
+    assert_eq!(
+        lines(&output.stdout),
+        [
+            "Starting job ...",
+            "New job ID: 7",
+            "Nodes: 2",
+            "",
+            "Started on n1 ...",
+            "Started on n2 ...",
+            "Finished on node n2",
+            "  STDOUT:",
+            "    \\x1b[31mred",
+            "Failed on node n1",
+            "  Error: no",
+            "  Kind: k",
+            "",
+            "Job failed. 1 node failed, 0 nodes skipped, 1 node succeeded.",
+            "Duration: 1.5 sec",
+        ]
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(lines(&output.stderr), [""; 0]);
+}
+
+#[test]
+fn one_json_document_and_nothing_else() {
+    let orchestrator = Orchestrator::start(|request| match request.route() {
+        ("POST", "/orchestrator/v1/command/task") => {
+            assert_eq!(request.json()["scope"], json!({"nodes": ["n1"]}));
+            Answer::new(202, json!({"job": {"id": "u", "name": "7"}}))
+        }
+        ("GET", "/orchestrator/v1/jobs/7") => {
+            Answer::new(200, support::job("finished", &json!({"finished": 1})))
+        }
+        ("GET", "/orchestrator/v1/jobs/7/events") => Answer::new(
+            200,
+            support::events(3, &[("node_finished", "n1"), ("job_finished", "")]),
+        ),
+        ("GET", "/orchestrator/v1/jobs/7/nodes") => {
+            let result = json!({"_output": "\u{9b}x"});
+            let first = request.query("offset") == Some("0");
+            let items = first.then(|| support::node("n1", "finished", &result));
+            Answer::new(200, support::nodes(&items.into_iter().collect::<Vec<_>>()))
+        }
+        other => panic!("asked for {other:?}"),
+    });
+    let arguments = ["run", "a", "--nodes", "-", "--format", "json"];
+    let output = orchestrator.puppet_task(&arguments, "# the first\nn1\n");
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains('\u{9b}'), "{text:?}");
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["job_id"], "7");
+    assert_eq!(document["state"], "finished");
+    assert_eq!(document["items"][0]["name"], "n1");
+    assert_eq!(
+        document["items"][0]["results"],
+        json!({"_output": "\u{9b}x"})
+    );
+    assert_eq!(lines(&output.stderr), [""; 0]);
+}
+
+#[test]
+fn an_orchestrator_that_is_away_for_a_while_is_borne_with() {
+    let mut refusals = 2;
+    let orchestrator = Orchestrator::start(move |request| match request.route() {
+        ("POST", _) => Answer::new(202, json!({"job": {"id": "u", "name": "7"}})),
+        ("GET", "/orchestrator/v1/jobs/7") => {
+            Answer::new(200, support::job("finished", &json!({"finished": 1})))
+        }
+        ("GET", "/orchestrator/v1/jobs/7/events") if refusals > 0 => {
+            refusals -= 1;
+            let kind = "puppetlabs.orchestrator/unavailable";
+            Answer::new(503, json!({"kind": kind, "msg": "starting", "details": {}}))
+        }
+        ("GET", "/orchestrator/v1/jobs/7/events") => Answer::new(
+            200,
+            support::events(3, &[("node_finished", "n1"), ("job_finished", "")]),
+        ),
+        ("GET", _) => {
+            let node = support::node("n1", "finished", &json!({"ok": true}));
+            Answer::new(200, support::nodes(&[node]))
+        }
+        other => panic!("asked for {other:?}"),
+    });
+    let output = orchestrator.puppet_task(&["run", "a", "-n", "n1"], "");
+    assert_eq!(output.status.code(), Some(0));
+    let remarks = lines(&output.stderr);
+    assert!(
+        remarks[0].starts_with("Lost the orchestrator: starting"),
+        "{remarks:?}"
+    );
+    assert_eq!(remarks[1], "The orchestrator is back.");
+    assert!(lines(&output.stdout).contains(&"Finished on node n1".to_owned()));
+}
+
+#[test]
+fn refusals_are_one_line_with_a_next_step_and_a_truthful_exit_code() {
+    for (status, kind, details, code, step) in [
+        (401, UNAUTHENTICATED, json!({}), 3, "create-token"),
+        (
+            404,
+            "puppetlabs.orchestrator/unknown-task",
+            json!({}),
+            1,
+            "puppet-task show",
+        ),
+        (
+            400,
+            "puppetlabs.orchestrator/validation-error",
+            json!({"task": "a", "parameters": [{"parameter": "v",
+                "problem": "expects String, got Integer 5"}]}),
+            1,
+            "NAME='\"5\"'",
+        ),
+    ] {
+        let body = json!({"kind": kind, "msg": "the cause\u{1b}[2J", "details": details});
+        let orchestrator = Orchestrator::start(move |_| Answer::new(status, body.clone()));
+        let arguments = ["run", "a", "v=5", "-n", "n1", "--format", "json"];
+        let output = orchestrator.puppet_task(&arguments, "");
+        assert_eq!(output.status.code(), Some(code), "{kind}");
+        let remarks = lines(&output.stderr);
+        assert_eq!(remarks[0], "Error: the cause\\x1b[2J");
+        assert!(remarks[1].contains(step), "{remarks:?}");
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["kind"], kind);
+    }
+}
+
+#[test]
+fn what_is_no_orchestrator_is_said_to_be_none() {
+    let orchestrator = Orchestrator::start(|_| Answer::new(200, json!("hello")));
+    let output = orchestrator.puppet_task(&["show"], "");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(lines(&output.stderr)[0].contains("does not answer as an orchestrator does"));
+}
+
+#[test]
+fn what_is_wrong_with_the_usage_is_said_before_anything_is_asked() {
+    let orchestrator = Orchestrator::start(|request| panic!("asked for {:?}", request.route()));
+    for (arguments, cause) in [
+        (
+            &["run", "a", "-n", "-", "--params", "-"][..],
+            "standard input can be either",
+        ),
+        (&["run", "a", "-n", " , "][..], "names no node"),
+        (&["run", "a", "b", "-n", "x"][..], "NAME=VALUE"),
+        (
+            &["run", "a", "-n", "@/nonexistent/nodes"][..],
+            "/nonexistent/nodes",
+        ),
+        (&["run", "a"][..], "required"),
+    ] {
+        let output = orchestrator.puppet_task(arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains(cause), "{text}");
+    }
+}
+
+#[test]
+fn the_list_leaves_out_what_is_private_unless_asked() {
+    let orchestrator = Orchestrator::start(|request| {
+        assert_eq!(request.route(), ("GET", "/orchestrator/v1/tasks"));
+        assert_eq!(request.query("environment"), Some("dev"));
+        let item = |name: &str, private: bool| json!({"id": "u", "name": name, "permitted": true, "description": "d", "private": private});
+        let items = [item("a", false), item("b", true)];
+        Answer::new(
+            200,
+            json!({"environment": {"name": "dev", "code_id": null}, "items": items}),
+        )
+    });
+    let output = orchestrator.puppet_task(&["show", "-e", "dev"], "");
+    assert_eq!(lines(&output.stdout), ["a  d"]);
+    let output = orchestrator.puppet_task(&["show", "-e", "dev", "--all"], "");
+    assert_eq!(lines(&output.stdout), ["a  d", "b  d  [private]"]);
+}

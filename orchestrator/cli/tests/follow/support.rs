@@ -1,0 +1,215 @@
+//! A played orchestrator: HTTP/1.1 on loopback, one request a connection, answers from a closure.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a broken test ends at once, and says where"
+)]
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// Serves until the test ends.
+pub(crate) struct Orchestrator {
+    url: String,
+    dir: tempfile::TempDir,
+}
+
+/// What was asked.
+pub(crate) struct Request {
+    method: String,
+    path: String,
+    query: HashMap<String, String>,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+/// What is answered.
+pub(crate) struct Answer {
+    status: u16,
+    body: Value,
+}
+
+impl Orchestrator {
+    pub(crate) fn start(mut play: impl FnMut(&Request) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let Some(request) = Request::read(&connection) else {
+                    continue;
+                };
+                let answer = play(&request);
+                let body = answer.body.to_string();
+                let head = format!(
+                    "HTTP/1.1 {} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    answer.status,
+                    body.len()
+                );
+                connection.write_all((head + &body).as_bytes()).unwrap();
+            }
+        });
+        Self {
+            url,
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Runs the binary against this orchestrator, with `stdin` as its standard input.
+    pub(crate) fn puppet_task(&self, arguments: &[&str], stdin: &str) -> Output {
+        let config = self.file(
+            "client.conf",
+            &json!({"options": {
+            "service-url": self.url, "token-file": self.file("token", "secret-token\n")}})
+            .to_string(),
+        );
+        let mut child = Command::new(env!("CARGO_BIN_EXE_puppet-task"))
+            .args(arguments)
+            .env("PXP_CLIENT_CONFIG", config)
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(stdin.as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Request {
+    fn read(connection: &TcpStream) -> Option<Self> {
+        let mut reader = BufReader::new(connection);
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let mut words = line.split(' ');
+        let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+        let mut headers = HashMap::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            let Some((name, value)) = line.trim().split_once(": ") else {
+                break;
+            };
+            headers.insert(name.to_lowercase(), value.to_owned());
+        }
+        let length = headers
+            .get("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let query = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        Some(Self {
+            method,
+            path: path.to_owned(),
+            query,
+            headers,
+            body,
+        })
+    }
+
+    pub(crate) fn route(&self) -> (&str, &str) {
+        (&self.method, &self.path)
+    }
+
+    pub(crate) fn query(&self, key: &str) -> Option<&str> {
+        self.query.get(key).map(String::as_str)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+impl Answer {
+    pub(crate) fn new(status: u16, body: Value) -> Self {
+        Self { status, body }
+    }
+}
+
+/// The lines of an output.
+pub(crate) fn lines(output: &[u8]) -> Vec<String> {
+    String::from_utf8(output.to_vec())
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Job 7 in this state.
+pub(crate) fn job(state: &str, states: &Value) -> Value {
+    let total: u64 = states
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(Value::as_u64)
+        .sum();
+    json!({
+        "id": "u", "name": "7", "state": state, "command": "task", "type": "task",
+        "options": {"description": "", "plan_job": null, "noop": false, "task": "a",
+            "sensitive": [], "scheduled-job-id": null, "params": {},
+            "scope": {"nodes": ["n1"]}, "environment": "production", "timeout": null},
+        "owner": {"id": "1", "login": "a", "email": "", "display_name": "", "is_revoked": false,
+            "last_login": null, "is_remote": false, "is_superuser": true, "is_group": false,
+            "role_ids": [], "inherited_role_ids": [], "group_ids": []},
+        "description": "", "timestamp": "2026-11-22T14:30:00Z",
+        "created_timestamp": "2026-11-22T14:30:00Z", "started_timestamp": null,
+        "finished_timestamp": null, "duration": "1.5", "node_count": total,
+        "node_states": states, "nodes": {"id": "u"}, "report": {"id": "u"},
+        "events": {"id": "u"}, "environment": {"name": "production"}, "userdata": {},
+    })
+}
+
+/// Events by type and node (empty for the job's own), and the number of the next.
+pub(crate) fn events(next: u64, events: &[(&str, &str)]) -> Value {
+    let items: Vec<Value> = events
+        .iter()
+        .map(|(kind, node)| {
+            let details = if node.is_empty() {
+                json!({})
+            } else {
+                json!({"node": node, "detail": {}})
+            };
+            json!({"id": "1", "type": kind, "timestamp": "2026-11-22T14:30:00Z",
+                "details": details, "message": ""})
+        })
+        .collect();
+    json!({"next-events": {"id": "u", "event": next.to_string()}, "items": items})
+}
+
+/// One node of a job.
+pub(crate) fn node(name: &str, state: &str, result: &Value) -> Value {
+    json!({"name": name, "state": state, "timestamp": null, "start_timestamp": null,
+        "finish_timestamp": null, "duration": 1.0, "transaction_uuid": null, "details": {},
+        "result": result})
+}
+
+/// A page of nodes.
+pub(crate) fn nodes(items: &[Value]) -> Value {
+    json!({"next-events": {"id": "u", "event": "1"}, "items": items})
+}
