@@ -275,7 +275,7 @@ impl Controller {
             Phase::Idle => {}
             Phase::Sending { until, .. } if until <= now.mono => {
                 let problem = if connected {
-                    "the agent did not answer"
+                    "the agent did not answer in time; it may have started the task all the same"
                 } else {
                     super::schedule::NOT_CONNECTED
                 };
