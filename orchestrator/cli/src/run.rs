@@ -73,7 +73,11 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
         let nodes = run.insist(&name, || all_nodes(&client, &name)).await?;
         screen::put(&document::job(&job, &nodes));
     }
-    for (mood, headline, body) in groups.render() {
+    let groups = groups.render();
+    if !groups.is_empty() {
+        run.screen.lines("\n");
+    }
+    for (mood, headline, body) in groups {
         run.screen.headline(mood, &headline, &body);
     }
     run.screen.lines(&format!("\n{}", render::summary(&job)));

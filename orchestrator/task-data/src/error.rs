@@ -157,7 +157,7 @@ impl TaskError {
             Self::MissingImplementation { implementation, .. } => {
                 json!({ "missing": [implementation] })
             }
-            Self::NotFound { name } => json!({ "name": name }),
+            Self::NotFound { name } => json!({ "name": name.to_string() }),
             Self::ModuleNotFound { .. }
             | Self::InvalidFile { .. }
             | Self::InvalidMetadata { .. }

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// The longest module or task part of a name: what a file system takes as a file name, less the
 /// extension.
 const MAX_PART: usize = 200;
@@ -14,8 +12,7 @@ const INIT: &str = "init";
 
 /// The name of a task: a module and a task in it. `module` is short for `module::init`, and both
 /// texts give the same name. Each part matches `[a-z][a-z0-9_]*`, so a part is a safe file name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskName {
     module: String,
     task: String,
@@ -90,20 +87,6 @@ impl fmt::Display for TaskName {
         } else {
             write!(f, "{}::{}", self.module, self.task)
         }
-    }
-}
-
-impl From<TaskName> for String {
-    fn from(name: TaskName) -> Self {
-        name.to_string()
-    }
-}
-
-impl TryFrom<String> for TaskName {
-    type Error = NameError;
-
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
     }
 }
 

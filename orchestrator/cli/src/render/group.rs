@@ -14,7 +14,7 @@ const FAILED_NAMES: usize = 50;
 
 /// How many different outcomes are told. When there are more, the outputs are of a kind that no two
 /// nodes share, and `--format json` is the way to them.
-const GROUPS: usize = 20;
+const GROUPS: usize = 50;
 
 /// Outcomes and the nodes that had them.
 #[derive(Debug, Default)]
@@ -124,6 +124,6 @@ mod tests {
         }
         let told = groups.render();
         assert_eq!(told.len(), GROUPS + 1);
-        assert!(told[0].1.starts_with("80 more"));
+        assert!(told[0].1.starts_with("50 more"));
     }
 }
