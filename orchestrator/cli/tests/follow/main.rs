@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::sync::mpsc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use support::{Answer, Orchestrator, lines};
 
@@ -158,6 +161,109 @@ fn an_orchestrator_that_is_away_for_a_while_is_borne_with() {
     );
     assert_eq!(remarks[1], "The orchestrator is back.");
     assert!(lines(&output.stdout).contains(&"Finished on node n1".to_owned()));
+}
+
+#[test]
+fn ctrl_c_stops_the_job_once_and_waits_for_what_runs() {
+    let (followed, is_followed) = mpsc::channel();
+    let mut stops = 0;
+    let orchestrator = Orchestrator::start(move |request| match request.route() {
+        ("POST", "/orchestrator/v1/command/task") => {
+            Answer::new(202, json!({"job": {"id": "u", "name": "7"}}))
+        }
+        ("POST", "/orchestrator/v1/command/stop") => {
+            stops += 1;
+            assert_eq!(request.json(), json!({"job": "7"}));
+            assert_eq!(stops, 1);
+            let nodes = json!({"new": 0, "running": 1, "failed": 0, "errored": 0, "skipped": 1, "finished": 0});
+            Answer::new(
+                202,
+                json!({"job": {"id": "u", "name": "7", "nodes": nodes}}),
+            )
+        }
+        ("GET", "/orchestrator/v1/jobs/7") => Answer::new(
+            200,
+            support::job("stopped", &json!({"finished": 1, "skipped": 1})),
+        ),
+        ("GET", "/orchestrator/v1/jobs/7/events") if stops == 0 => {
+            // The test may have gone on, and does not listen any more.
+            followed.send(()).unwrap_or_default();
+            Answer::new(200, support::events(1, &[]))
+        }
+        ("GET", "/orchestrator/v1/jobs/7/events") => {
+            let last = [
+                ("job_stopping", ""),
+                ("node_finished", "n1"),
+                ("node_skipped", "n2"),
+                ("job_aborted", ""),
+            ];
+            Answer::new(200, support::events(5, &last))
+        }
+        ("GET", _) => {
+            let items = match request.query("state") {
+                Some("finished") => vec![support::node("n1", "finished", &json!({"ok": true}))],
+                Some("skipped") => vec![support::node("n2", "skipped", &Value::Null)],
+                _ => vec![],
+            };
+            Answer::new(200, support::nodes(&items))
+        }
+        other => panic!("asked for {other:?}"),
+    });
+    let child = orchestrator.spawn(&["run", "a", "-n", "n1,n2"]);
+    is_followed.recv_timeout(Duration::from_secs(30)).unwrap();
+    support::interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(lines(&output.stderr)[0].starts_with("Stopping job 7:"));
+    assert_eq!(
+        lines(&output.stdout)[4..],
+        [
+            "The job is stopping ...",
+            "Finished on node n1",
+            "  ok : true",
+            "Skipped node n2",
+            "",
+            "Job stopped. 0 nodes failed, 1 node skipped, 1 node succeeded.",
+            "Duration: 1.5 sec",
+        ]
+    );
+}
+
+#[test]
+fn a_second_ctrl_c_leaves_at_once() {
+    let (stopped, is_stopped) = mpsc::channel();
+    let orchestrator = Orchestrator::start(move |request| match request.route() {
+        ("POST", "/orchestrator/v1/command/task") => {
+            stopped.send(()).unwrap_or_default();
+            Answer::new(202, json!({"job": {"id": "u", "name": "7"}}))
+        }
+        ("POST", "/orchestrator/v1/command/stop") => {
+            stopped.send(()).unwrap_or_default();
+            let nodes = json!({"new": 0, "running": 1, "failed": 0, "errored": 0, "skipped": 0, "finished": 0});
+            Answer::new(
+                202,
+                json!({"job": {"id": "u", "name": "7", "nodes": nodes}}),
+            )
+        }
+        ("GET", "/orchestrator/v1/jobs/7") => {
+            Answer::new(200, support::job("running", &json!({"running": 1})))
+        }
+        ("GET", "/orchestrator/v1/jobs/7/events") => Answer::new(200, support::events(1, &[])),
+        other => panic!("asked for {other:?}"),
+    });
+    let child = orchestrator.spawn(&["run", "a", "-n", "n1"]);
+    for _ in 0..2 {
+        // First the start of the job, then its stop.
+        is_stopped.recv_timeout(Duration::from_secs(30)).unwrap();
+        support::interrupt(&child);
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let remarks = lines(&output.stderr);
+    assert!(
+        remarks.contains(&"Error: interrupted".to_owned()),
+        "{remarks:?}"
+    );
 }
 
 #[test]

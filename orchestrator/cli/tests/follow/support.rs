@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -62,21 +62,7 @@ impl Orchestrator {
 
     /// Runs the binary against this orchestrator, with `stdin` as its standard input.
     pub(crate) fn puppet_task(&self, arguments: &[&str], stdin: &str) -> Output {
-        let config = self.file(
-            "client.conf",
-            &json!({"options": {
-            "service-url": self.url, "token-file": self.file("token", "secret-token\n")}})
-            .to_string(),
-        );
-        let mut child = Command::new(env!("CARGO_BIN_EXE_puppet-task"))
-            .args(arguments)
-            .env("PXP_CLIENT_CONFIG", config)
-            .env("HOME", self.dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = self.spawn(arguments);
         child
             .stdin
             .take()
@@ -84,6 +70,24 @@ impl Orchestrator {
             .write_all(stdin.as_bytes())
             .unwrap();
         child.wait_with_output().unwrap()
+    }
+
+    /// Starts the binary against this orchestrator.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let token = self.file("token", "secret-token\n");
+        let options = json!({"options": {"service-url": self.url, "token-file": token}});
+        Command::new(env!("CARGO_BIN_EXE_puppet-task"))
+            .args(arguments)
+            .env(
+                "PXP_CLIENT_CONFIG",
+                self.file("client.conf", &options.to_string()),
+            )
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -150,6 +154,15 @@ impl Answer {
     pub(crate) fn new(status: u16, body: Value) -> Self {
         Self { status, body }
     }
+}
+
+/// What Ctrl-C sends.
+pub(crate) fn interrupt(child: &Child) {
+    let sent = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
 }
 
 /// The lines of an output.
