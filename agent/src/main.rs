@@ -46,12 +46,27 @@ fn run(arguments: Arguments) -> anyhow::Result<daemon::ExitCode> {
         Ok(config) => config,
         Err(faults) => return Ok(daemon::config::refuse(&faults)),
     };
-    #[expect(clippy::print_stdout, reason = "what the command is for")]
     if let Some(Command::CheckConfig) = arguments.command {
-        print!("{config}");
-        return Ok(daemon::ExitCode::Ok);
+        return Ok(check(&config));
     }
     daemon::logs::start(&config.log)?;
     let runtime = daemon::runtime(Threads::Current).context("cannot start")?;
     Ok(runtime.block_on(pxp_agent::serve(&config)))
+}
+
+/// Says what the configuration means, and whether its certificates can be used.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what the command is for"
+)]
+fn check(config: &Config) -> daemon::ExitCode {
+    print!("{config}");
+    match identity::Identity::load(&config.tls) {
+        Ok(_) => daemon::ExitCode::Ok,
+        Err(error) => {
+            eprintln!("pxp-agent: {}", daemon::error_chain(&error));
+            daemon::ExitCode::Config
+        }
+    }
 }

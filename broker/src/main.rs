@@ -74,12 +74,12 @@ async fn stop_signal() {
 }
 
 fn check(config: &Config) -> ExitCode {
-    if let Err(error) = identity::Identity::load(&config.files) {
-        return fail(ExitCode::Config, &error);
+    if let Err(error) = writeln!(std::io::stdout(), "{config}") {
+        return fail(ExitCode::Failure, &error);
     }
-    match writeln!(std::io::stdout(), "{config}") {
-        Ok(()) => ExitCode::Ok,
-        Err(error) => fail(ExitCode::Failure, &error),
+    match identity::Identity::load(&config.files) {
+        Ok(_) => ExitCode::Ok,
+        Err(error) => fail(ExitCode::Config, &error),
     }
 }
 

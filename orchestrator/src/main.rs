@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use daemon::{ExitCode, Signal, Signals, Tasks, Threads};
-use orchestrator::{Bound, Config};
+use orchestrator::{Bound, Config, StartError};
 
 /// How long open requests and the last write have when the process is asked to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -53,10 +53,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Err(faults) => return daemon::config::refuse(&faults),
     };
     let result = match arguments.command {
-        Some(Command::CheckConfig) => {
-            print(&config.to_string());
-            return ExitCode::Ok;
-        }
+        Some(Command::CheckConfig) => return check(&config),
         Some(Command::CreateToken { login, lifetime }) => create_token(&config, &login, lifetime),
         None => serve(config, &arguments.config),
     };
@@ -64,7 +61,25 @@ fn run(arguments: Arguments) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             complain(&format!("pxp-orchestrator: {error:#}"));
-            ExitCode::Failure
+            match error.downcast_ref() {
+                Some(StartError::Identity(_)) => ExitCode::Config,
+                _ => ExitCode::Failure,
+            }
+        }
+    }
+}
+
+/// Says what the configuration means, and whether its certificates can be used.
+fn check(config: &Config) -> ExitCode {
+    print(&config.to_string());
+    match identity::Identity::load(&config.ssl) {
+        Ok(_) => ExitCode::Ok,
+        Err(error) => {
+            complain(&format!(
+                "pxp-orchestrator: {}",
+                daemon::error_chain(&error)
+            ));
+            ExitCode::Config
         }
     }
 }

@@ -75,7 +75,10 @@ fn mistakes_of_a_request_are_named() {
         1,
         &["nowhere"],
     );
-    check(&["probe::big", "bytes=1"], 2, &["--nodes"]);
+    // A mistake of the command line itself shows how it is meant, on several lines.
+    let output = run(&lab, &["probe::big", "bytes=1"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("--nodes"), "{}", text(&output));
     check(
         &["probe::big", "bytes=1", "--query", "nodes { }"],
         1,
@@ -98,9 +101,11 @@ fn mistakes_of_a_request_are_named() {
 
 #[test]
 fn nodes_that_are_unknown_or_down_fail_and_the_others_run() {
-    let lab = mesh(2);
-    lab.kill("agent-2").expect("the agent is killed");
-    let nodes = "agent-1,agent-2,never-seen";
+    let lab = mesh(3);
+    // Told to stop, it says goodbye; killed, it is missed only when nothing answers.
+    lab.stop("agent-2").expect("the agent stops");
+    lab.kill("agent-3").expect("the agent is killed");
+    let nodes = "agent-1,agent-2,agent-3,never-seen";
     let output = run(
         &lab,
         &[
@@ -114,14 +119,20 @@ fn nodes_that_are_unknown_or_down_fail_and_the_others_run() {
     );
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let answer = document(&output);
-    for item in answer["items"].as_array().expect("a list of items") {
-        let state = item["state"].as_str().unwrap_or_default();
-        if item["name"] == "agent-1" {
-            assert_eq!(state, "finished", "{answer:#}");
-        } else {
-            assert_eq!(state, "errored", "{answer:#}");
-            assert!(item.to_string().contains("not connected"), "{item:#}");
-        }
+    let causes = [
+        ("agent-1", "finished", ""),
+        ("agent-2", "errored", "not connected"),
+        ("agent-3", "errored", "did not answer"),
+        ("never-seen", "errored", "not connected"),
+    ];
+    for (name, state, cause) in causes {
+        let items = answer["items"].as_array().expect("a list of items");
+        let item = items
+            .iter()
+            .find(|item| item["name"] == name)
+            .expect("an item a node");
+        assert_eq!(item["state"], state, "{item:#}");
+        assert!(item.to_string().contains(cause), "{item:#}");
     }
     let output = run(&lab, &["probe::big", "bytes=3", "--nodes", "never-seen"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -201,5 +212,37 @@ fn a_daemon_with_a_broken_certificate_says_which_and_does_not_start() {
             .expect("the agent starts");
         assert_eq!(output.status.code(), Some(78), "{}", text(&output));
         assert!(text(&output).contains("broken.pem"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn shipped_configurations_are_sound_but_for_the_certificates_of_another_host() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/config");
+    let table = [
+        ("pxp-agent", "pxp-agent.conf", "task-time-limit: 1h"),
+        ("pcp-broker", "pcp-broker.conf", "role: compiler"),
+        (
+            "pxp-orchestrator",
+            "orchestrator.conf",
+            "task-concurrency: 250",
+        ),
+    ];
+    for (binary, file, effective) in table {
+        let output = Command::new(lab::bin(binary))
+            .arg("--config")
+            .arg(folder.join(file))
+            .arg("check-config")
+            .output()
+            .expect("the binary starts");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains(effective), "{binary}: {}", text(&output));
+        let cause = cause(&output);
+        assert!(cause.contains("example.com.pem"), "{binary}: {cause}");
+        assert_eq!(
+            output.status.code(),
+            Some(78),
+            "{binary}: {}",
+            text(&output)
+        );
     }
 }

@@ -65,7 +65,7 @@ impl Surroundings {
     pub(crate) fn of_process() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
-            home: std::env::home_dir().filter(|home| !home.as_os_str().is_empty()),
+            home: directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_path_buf()),
             config_variable: variable(CONFIG_VARIABLE).map(PathBuf::from),
             no_color: variable("NO_COLOR").is_some(),
             global_file: PathBuf::from(GLOBAL_FILE),
