@@ -144,10 +144,11 @@ impl Runner {
         let runner = self.clone();
         let start = move || {
             // Before the process is there: should the agent end right here, the transaction counts
-            // as started.
+            // as started. Not flushed: a loss of power ends the process, and the record before this
+            // one, being of an earlier start of the machine, then says the same.
             let spool = &runner.0.spool;
             spool
-                .write(&started, Durability::Flushed)
+                .write(&started, Durability::Lazy)
                 .map_err(NotStarted::Spool)?;
             runner.start(permit, &task, id.as_str(), &directory)
         };
@@ -173,7 +174,7 @@ impl Runner {
     /// Writes the outcome down and clears away what only the process needed. A failure is logged
     /// and changes nothing: the wrapper's report says the same after a restart.
     pub async fn settle(&self, transaction: &Transaction<Finished>) {
-        // The wrapper's report is durable and says the same; everything else is known here only.
+        // The wrapper flushes its report, which says the same; everything else is known here only.
         let durability = match transaction.outcome() {
             Outcome::Ran(_) => Durability::Lazy,
             Outcome::Failed(_) => Durability::Flushed,

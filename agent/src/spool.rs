@@ -1,8 +1,9 @@
 //! The transactions on disk: one directory each, named by the transaction id.
 //!
-//! `<spool-dir>/<transaction_id>/metadata` is a [`record`] of the transaction, which is replaced as a
-//! whole: written under another name, flushed, renamed. Beside it lie the files of the run. A new
-//! transaction's directory appears with its record in it or not at all. Names that begin with a dot
+//! `<spool-dir>/<transaction_id>/metadata` holds a [`record`] of the transaction, to which each later
+//! state adds another. Beside it lie the files of the run. A new transaction's directory appears with
+//! its record in it or not at all. What is written outlives the agent, however it ends, because the
+//! system keeps it in memory; what is flushed outlives a loss of power, too. Names that begin with a dot
 //! are the agent's own, for no transaction id does: `.new-*` is a directory in the making, `.gone-*`
 //! one being removed, `.run-*` the run of a blocking request, `.lock` keeps a second agent away.
 //! Parameters are never written here.
@@ -20,8 +21,12 @@ use pxp::TransactionId;
 use crate::transaction::Stored;
 use record::{Record, RecordError};
 
-/// The longest record. It holds a dozen short values and one message.
-const MAX_RECORD: u64 = 256 * 1024;
+/// The longest file of records. There is one for each state, with a dozen short values and at most
+/// one message.
+const MAX_RECORDS: u64 = 512 * 1024;
+
+/// Where the kernel says which start of the machine this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Only the agent's own user may look into the spool: output of tasks may hold secrets.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -37,6 +42,8 @@ const BLOCKING: &str = ".run-";
 #[derive(Debug, Clone)]
 pub struct Spool {
     dir: Arc<Path>,
+    /// The machine's present start.
+    boot: Arc<str>,
     _lock: Arc<File>,
 }
 
@@ -54,7 +61,8 @@ pub enum Begun {
 pub enum Durability {
     /// It survives the loss of power.
     Flushed,
-    /// After a loss of power the record before this one may be there again.
+    /// It survives the end of the agent. After a loss of power the record before this one may be the
+    /// last again.
     Lazy,
 }
 
@@ -128,8 +136,11 @@ impl Spool {
             Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse(dir.to_path_buf())),
             Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
         }
+        let boot = Path::new(BOOT_ID);
+        let boot = fs::read_to_string(boot).map_err(failed("read", boot))?;
         let spool = Self {
             dir: dir.into(),
+            boot: boot.trim_end().into(),
             _lock: Arc::new(lock),
         };
         for name in spool.names()? {
@@ -164,10 +175,13 @@ impl Spool {
         }
         make_directory(&made)?;
         let directory = self.directory(id);
-        let begun = write_record(&made, transaction, Durability::Flushed).and_then(|()| {
-            fs::rename(&made, &directory).map_err(failed("create", &directory))?;
-            flush_directory(&self.dir)
-        });
+        let begun = self
+            .add_record(&made, b"", transaction, Durability::Flushed)
+            .and_then(|()| {
+                flush_directory(&made)?;
+                fs::rename(&made, &directory).map_err(failed("create", &directory))?;
+                flush_directory(&self.dir)
+            });
         if let Err(error) = begun {
             // Nothing may be left of it, under the one name or the other. When that fails too, the
             // next start clears the one, and finds a transaction that never ran in the other.
@@ -179,16 +193,14 @@ impl Spool {
         Ok(Begun::New)
     }
 
-    /// Replaces the record of a transaction.
+    /// Adds a record to those of a transaction.
     ///
     /// # Errors
-    /// [`SpoolError`] when the new record could not be written; the old one is still there.
+    /// [`SpoolError`] when the new record could not be written; the old one counts as before.
     pub fn write(&self, transaction: &Stored, durability: Durability) -> Result<(), SpoolError> {
-        write_record(
-            &self.directory(&transaction.request().id),
-            transaction,
-            durability,
-        )
+        let directory = self.directory(&transaction.request().id);
+        // On a line of its own, whatever came before: that may be half a record.
+        self.add_record(&directory, b"\n", transaction, durability)
     }
 
     /// Reads a transaction back; nothing when the spool does not have it.
@@ -210,9 +222,9 @@ impl Spool {
             Err(source) => return Err(failed("open", &path)(source)),
         };
         let mut text = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(file, MAX_RECORD), &mut text)
+        io::Read::read_to_end(&mut io::Read::take(file, MAX_RECORDS), &mut text)
             .map_err(failed("read", &path))?;
-        Record::parse(&text)
+        Record::parse(&text, &self.boot)
             .and_then(|stored| {
                 if stored.request().id == *id {
                     Ok(stored)
@@ -270,6 +282,32 @@ impl Spool {
         Ok(path)
     }
 
+    fn add_record(
+        &self,
+        directory: &Path,
+        before: &[u8],
+        transaction: &Stored,
+        durability: Durability,
+    ) -> Result<(), SpoolError> {
+        let path = directory.join(METADATA);
+        let line = Record::line(transaction, &self.boot).map_err(|source| SpoolError::Record {
+            path: path.clone(),
+            source,
+        })?;
+        let line = [before, &line].concat();
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(FILE_MODE)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        file.write_all(&line).map_err(failed("write", &path))?;
+        match durability {
+            Durability::Flushed => file.sync_data().map_err(failed("flush", &path)),
+            Durability::Lazy => Ok(()),
+        }
+    }
+
     /// The names in the directory. A name that is not UTF-8 is shown with replacements: it is
     /// neither ours nor a transaction's.
     fn names(&self) -> Result<Vec<String>, SpoolError> {
@@ -292,34 +330,6 @@ pub fn make_directory(path: &Path) -> Result<(), SpoolError> {
         .mode(DIRECTORY_MODE)
         .create(path)
         .map_err(failed("create", path))
-}
-
-fn write_record(
-    directory: &Path,
-    transaction: &Stored,
-    durability: Durability,
-) -> Result<(), SpoolError> {
-    let path = directory.join(METADATA);
-    let text = Record::text(transaction).map_err(|source| SpoolError::Record {
-        path: path.clone(),
-        source,
-    })?;
-    let new = directory.join("metadata.new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(FILE_MODE)
-        .open(&new)
-        .map_err(failed("create", &new))?;
-    file.write_all(&text).map_err(failed("write", &new))?;
-    // Also when the rename need not last: the new name must never stand for an empty file.
-    file.sync_data().map_err(failed("flush", &new))?;
-    fs::rename(&new, &path).map_err(failed("replace", &path))?;
-    match durability {
-        Durability::Flushed => flush_directory(directory),
-        Durability::Lazy => Ok(()),
-    }
 }
 
 fn flush_directory(path: &Path) -> Result<(), SpoolError> {

@@ -7,9 +7,12 @@
 //! Pure: no disk, no clock, no process. Each step consumes the old state and gives the new one, so
 //! that a wrong order does not compile, and a [`StartPermit`], which launching a process asks for,
 //! comes out of exactly one step. Only three states are ever found on disk in between: `Accepted`
-//! is written before the requester hears of it, `Running` before the process is started, `Finished`
-//! before the outcome is sent. Staging is not written: after a crash it means what `Accepted` means,
-//! that nothing was run.
+//! is written, and flushed, before the requester hears of it, `Running` before the process is started,
+//! `Finished` before the outcome is sent. Staging is not written: after a crash it means what
+//! `Accepted` means, that nothing was run. The last two outlive the agent, not the machine: after a
+//! loss of power `Accepted` is read as `Running`, and the wrapper's report, where it was flushed in
+//! time, as what it is. Until the requester has acknowledged an outcome there is thus always an answer,
+//! though it may be that the machine restarted before the outcome was safe.
 
 use std::sync::Arc;
 
@@ -359,8 +362,8 @@ pub const NOT_STARTED: &str =
     "the agent restarted before the task was started; it did not run and can be run again";
 
 /// Said of a transaction whose process is gone without a trace.
-pub const LOST: &str = "the agent restarted, and the task's process had gone without leaving a \
-     report, as after a restart of the node: the task may have done a part of its work";
+pub const LOST: &str = "the agent or the machine restarted before the outcome was known, and the \
+     task's process had gone without leaving a report: the task may have done a part of its work";
 
 #[cfg(test)]
 mod tests;

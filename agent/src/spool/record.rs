@@ -1,11 +1,14 @@
-//! What is written down of a transaction: the file `metadata`, JSON, with the original's keys where
-//! they mean the same. Unknown keys are ignored, so that an older agent can read a newer one's.
+//! What is written down of a transaction: a line of the file `metadata`, JSON, with the original's
+//! keys where they mean the same. Unknown keys are ignored, so that an older agent can read a newer
+//! one's. Each state adds a line, and the last whole one counts: a line that a loss of power cut in
+//! two leaves the state before it.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use pcp::{MessageId, Uri};
 use pxp::TransactionId;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::transaction::{Notify, Outcome, Ran, Request, Stored, Transaction, Written};
@@ -44,6 +47,9 @@ pub(super) struct Record {
     stderr: Option<Stream>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     execution_error: Option<String>,
+    /// The machine's start, as the kernel names it, in which this was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -90,22 +96,33 @@ pub enum RecordError {
 }
 
 impl Record {
-    pub(super) fn parse(text: &[u8]) -> Result<Stored, RecordError> {
+    /// Reads what is written of a transaction; `boot` is the machine's present start.
+    pub(super) fn parse(text: &[u8], boot: &str) -> Result<Stored, RecordError> {
         #[derive(Deserialize)]
         struct Version {
             version: u32,
         }
         // The version first: another one may well have another form.
-        let Version { version } = serde_json::from_slice(text).map_err(RecordError::Form)?;
-        if version > VERSION {
-            return Err(RecordError::Version(version));
-        }
+        let known = |text: &[u8]| match serde_json::from_slice(text).map_err(RecordError::Form)? {
+            Version { version } if version > VERSION => Err(RecordError::Version(version)),
+            Version { .. } => Ok(()),
+        };
+        let whole = |line: &&[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
+        let lines = text.split(|byte| *byte == b'\n');
+        // Earlier agents wrote one record over many lines, the last of which is a brace.
+        let text = lines.rev().find(whole).unwrap_or(text);
+        known(text)?;
         let record: Self = serde_json::from_slice(text).map_err(RecordError::Form)?;
-        record.into_stored()
+        record.into_stored(boot)
     }
 
-    pub(super) fn text(stored: &Stored) -> Result<Vec<u8>, RecordError> {
-        serde_json::to_vec_pretty(&Self::of(stored)).map_err(RecordError::Form)
+    /// The line for this state, without its end.
+    pub(super) fn line(stored: &Stored, boot: &str) -> Result<Vec<u8>, RecordError> {
+        let record = Self {
+            boot: Some(boot.to_owned()),
+            ..Self::of(stored)
+        };
+        serde_json::to_vec(&record).map_err(RecordError::Form)
     }
 
     fn of(stored: &Stored) -> Self {
@@ -148,10 +165,14 @@ impl Record {
                 Some((Outcome::Failed(message), _)) => Some(message.clone()),
                 _ => None,
             },
+            boot: None,
         }
     }
 
-    fn into_stored(self) -> Result<Stored, RecordError> {
+    fn into_stored(self, boot: &str) -> Result<Stored, RecordError> {
+        // The start of a task is not flushed. After a restart of the machine nothing of it runs, but
+        // it may have. Records without a start of the machine were followed by flushed ones.
+        let restarted = self.boot.is_some_and(|written| written != boot);
         let outcome = match (self.execution_error, self.exitcode) {
             (Some(message), _) => Some(Outcome::Failed(message)),
             (None, Some(exitcode)) => Some(Outcome::Ran(Ran {
@@ -181,6 +202,7 @@ impl Record {
             Ok((self.end.ok_or(RecordError::NoOutcome)?, outcome))
         };
         Ok(match self.state {
+            State::Accepted if restarted => Stored::Running(accepted.read_running()),
             State::Accepted => Stored::Accepted(accepted),
             State::Running => Stored::Running(accepted.read_running()),
             State::Finished => {

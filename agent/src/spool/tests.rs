@@ -85,7 +85,7 @@ fn a_directory_without_a_readable_record_blocks_its_id_and_is_left_alone() {
         "{\"version\":1",
     )
     .unwrap();
-    let other = Record::text(&every_state("t1").remove(0)).unwrap();
+    let other = Record::line(&every_state("t1").remove(0), "b").unwrap();
     fs::write(dir.path().join("spool/t-foreign/metadata"), other).unwrap();
     fs::write(dir.path().join("spool/lost+found"), "").unwrap();
     for id in [empty, garbage, foreign] {
@@ -154,4 +154,55 @@ fn a_removed_transaction_is_gone_and_the_spool_is_for_the_agent_alone() {
     spool.remove(&stored.request().id).unwrap();
     assert!(spool.read(&stored.request().id).unwrap().is_none());
     assert_eq!(spool.names().unwrap(), [LOCK]);
+}
+
+#[test]
+fn what_was_accepted_before_the_machine_restarted_may_have_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(&dir);
+    let all = every_state("t1");
+    let (accepted, running) = (&all[0], &all[1]);
+    spool.begin(accepted).unwrap();
+    let id = &accepted.request().id;
+    assert_eq!(spool.read(id).unwrap().as_ref(), Some(accepted));
+    spool.boot = "another".into();
+    assert_eq!(spool.read(id).unwrap().as_ref(), Some(running));
+}
+
+#[test]
+fn a_record_that_was_cut_in_two_leaves_the_one_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&dir);
+    let all = every_state("t1");
+    let (running, finished) = (&all[1], &all[2]);
+    spool.begin(&all[0]).unwrap();
+    spool.write(running, Durability::Lazy).unwrap();
+    let id = &running.request().id;
+    for torn in [&b"\n{\"version\":1,\"tra"[..], b"\n\0\0\0\0"] {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(spool.directory(id).join(METADATA))
+            .unwrap();
+        file.write_all(torn).unwrap();
+        assert_eq!(spool.read(id).unwrap().as_ref(), Some(running));
+    }
+    spool.write(finished, Durability::Lazy).unwrap();
+    assert_eq!(spool.read(id).unwrap().as_ref(), Some(finished));
+}
+
+#[test]
+fn the_one_record_of_an_earlier_agent_is_read_and_added_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&dir);
+    let all = every_state("t1");
+    let (accepted, finished) = (&all[0], &all[2]);
+    spool.begin(accepted).unwrap();
+    let id = &accepted.request().id;
+    let path = spool.directory(id).join(METADATA);
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record.as_object_mut().unwrap().remove("boot").unwrap();
+    fs::write(&path, serde_json::to_vec_pretty(&record).unwrap()).unwrap();
+    assert_eq!(spool.read(id).unwrap().as_ref(), Some(accepted));
+    spool.write(finished, Durability::Lazy).unwrap();
+    assert_eq!(spool.read(id).unwrap().as_ref(), Some(finished));
 }

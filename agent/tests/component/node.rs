@@ -106,7 +106,9 @@ impl Node {
 
     /// What the spool says of a transaction.
     pub(crate) fn record(&self, id: &str) -> serde_json::Value {
-        serde_json::from_str(&self.read(&format!("spool/{id}/metadata"))).unwrap_or_default()
+        let records = self.read(&format!("spool/{id}/metadata"));
+        let last = records.lines().last().unwrap_or_default();
+        serde_json::from_str(last).unwrap_or_default()
     }
 
     /// Waits until the spool has this state of a transaction.
