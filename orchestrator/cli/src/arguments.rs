@@ -126,7 +126,7 @@ pub(crate) struct CommonArguments {
     /// How to show the outcome
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub(crate) format: Format,
-    /// The orchestrator, such as https://puppet.example.com:8143
+    /// The orchestrator, such as `https://puppet.example.com:8143`
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     pub(crate) service_url: Option<String>,
     /// The CA certificates to trust, as a PEM file
