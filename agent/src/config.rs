@@ -1,4 +1,4 @@
-//! The agent's configuration: `pxp-agent.conf`, with the original's keys and ours. [`file`] is what
+//! The agent's configuration: `pxp-agent.conf`, with the original's keys and ours. [`mod@file`] is what
 //! may be written, [`Config`] what is meant; every fault is found in one go.
 
 pub mod defaults;

@@ -1,6 +1,6 @@
 //! `task run`: which executable runs, with which files beside it, and how its parameters reach it.
 //! Decided here, in pure code, when the request comes in; what it needs from the cache and the disk
-//! is done in [`crate::staging`].
+//! is done in [`crate::runner`].
 
 pub mod path;
 
