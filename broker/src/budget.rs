@@ -17,12 +17,24 @@ const UNIT: usize = 1024;
 
 /// The memory that is left.
 #[derive(Debug)]
-pub(crate) struct Budget(Arc<Semaphore>);
+pub(crate) struct Budget {
+    left: Arc<Semaphore>,
+    /// What the largest message takes, in permits.
+    largest: usize,
+}
+
+/// What one peer may take of the memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Allowance {
+    left: Arc<Semaphore>,
+    own: Option<Arc<Semaphore>>,
+}
 
 /// A share of the memory.
 #[derive(Debug)]
 pub(crate) struct Share {
-    _permits: OwnedSemaphorePermit,
+    _left: OwnedSemaphorePermit,
+    _own: Option<OwnedSemaphorePermit>,
 }
 
 /// A body that gives its share back when it is dropped.
@@ -36,16 +48,45 @@ impl Budget {
     pub(crate) fn new(max_message: usize) -> Self {
         let largest = pcp::frame::max_message_payload(max_message).div_ceil(UNIT);
         let permits = largest.saturating_mul(LARGEST_MESSAGES);
-        Self(Arc::new(Semaphore::new(
-            permits.min(Semaphore::MAX_PERMITS),
-        )))
+        Self {
+            left: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            largest,
+        }
     }
 
+    /// For an agent: one message of the largest size at a time, or several that are smaller. Anybody
+    /// with a certificate is an agent, and one that announces much and sends nothing must not have
+    /// it all.
+    pub(crate) fn of_agent(&self) -> Allowance {
+        Allowance {
+            left: Arc::clone(&self.left),
+            own: Some(Arc::new(Semaphore::new(self.largest))),
+        }
+    }
+
+    /// For a controller or a broker: all that is left. They are few, and stand for many.
+    pub(crate) fn of_controller(&self) -> Allowance {
+        Allowance {
+            left: Arc::clone(&self.left),
+            own: None,
+        }
+    }
+}
+
+impl Allowance {
     /// A share of so many bytes, as soon as it is free. Nothing for more than ever fits.
     pub(crate) async fn share(&self, bytes: usize) -> Option<Share> {
         let permits = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
-        let share = Arc::clone(&self.0).acquire_many_owned(permits).await;
-        share.ok().map(|_permits| Share { _permits })
+        // The peer's own first: while it waits for that, it takes nothing from the others.
+        let own = match &self.own {
+            Some(own) => Some(Arc::clone(own).acquire_many_owned(permits).await.ok()?),
+            None => None,
+        };
+        let left = Arc::clone(&self.left).acquire_many_owned(permits).await;
+        left.ok().map(|left| Share {
+            _left: left,
+            _own: own,
+        })
     }
 }
 
@@ -90,14 +131,14 @@ mod tests {
     #[tokio::test]
     async fn a_body_gives_its_share_back_with_its_last_copy() {
         let budget = Budget::new(1024 * 1024);
-        let free = budget.0.available_permits();
-        let share = budget.share(512 * 1024).await.expect("room");
+        let free = budget.left.available_permits();
+        let share = budget.of_agent().share(512 * 1024).await.expect("room");
         let held = share.hold(message());
         assert_eq!(&*held.body, b"body");
         let copy = held.body.clone();
         drop(held);
-        assert_eq!(budget.0.available_permits(), free - 512);
+        assert_eq!(budget.left.available_permits(), free - 512);
         drop(copy);
-        assert_eq!(budget.0.available_permits(), free);
+        assert_eq!(budget.left.available_permits(), free);
     }
 }

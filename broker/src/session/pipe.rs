@@ -2,11 +2,13 @@
 //! one writes, and each large message or file has a task of its own.
 
 use std::future::pending;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pcp::frame::{self, max_message_payload};
+use pcp::message::INLINE_LIMIT;
 use pcp::{
     ClientType, Envelope, ErrorKind, Flags, Frame, FrameError, Message, MessageId, PeerMisbehaved,
     ServerEvent, ServerSession, Target, Uri,
@@ -19,6 +21,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{Context, End, FAREWELL, farewell};
+use crate::budget::Allowance;
 use crate::content;
 use crate::driver::Input;
 use crate::outbox::Outbox;
@@ -51,9 +54,9 @@ impl Pipe<'_> {
             };
             let input = match state.handle(frame) {
                 Ok(ServerEvent::Message(message)) => {
-                    if message.body.len() > self.context.max_message {
-                        self.refuse_size(&message.envelope);
-                        continue;
+                    if message.size() > INLINE_LIMIT {
+                        // It has to come on a stream of its own, where its memory is accounted for.
+                        return End::Lost(StreamError::Unexpected);
                     }
                     Input::Message { session, message }
                 }
@@ -117,6 +120,12 @@ impl Pipe<'_> {
 
     /// Takes messages on streams of their own; QUIC's stream limit bounds how many at once.
     pub(super) async fn accept_messages(&self) {
+        let budget = &self.context.budget;
+        let allowance = if *self.uri.client_type() == ClientType::agent() {
+            budget.of_agent()
+        } else {
+            budget.of_controller()
+        };
         while let Ok(stream) = self.connection.accept_uni().await {
             let receiving = receive_large(
                 stream,
@@ -124,6 +133,7 @@ impl Pipe<'_> {
                 self.uri.clone(),
                 Arc::clone(self.context),
                 Arc::clone(self.outbox),
+                allowance.clone(),
             );
             let session = self.session;
             self.context.tasks.spawn("receive-large", async move {
@@ -149,10 +159,6 @@ impl Pipe<'_> {
             self.context.tasks.spawn("content", serving);
         }
     }
-
-    fn refuse_size(&self, envelope: &Envelope) {
-        refuse_size(self.context, self.outbox, self.uri, envelope);
-    }
 }
 
 async fn receive_large(
@@ -161,6 +167,7 @@ async fn receive_large(
     uri: Uri,
     context: Arc<Context>,
     outbox: Arc<Outbox>,
+    allowance: Allowance,
 ) -> Result<(), StreamError> {
     let mut frames = FrameStream::new(stream, max_message_payload(context.max_message));
     let announced = match frames.announced().await {
@@ -172,7 +179,7 @@ async fn receive_large(
         }
         Err(error) => return Err(error),
     };
-    let share = context.budget.share(announced).await;
+    let share = allowance.share(announced).await;
     let message = stream::only_message(&mut frames).await?;
     if message.body.len() > context.max_message {
         refuse_size(&context, &outbox, &uri, &message.envelope);
@@ -217,16 +224,18 @@ fn refuse_size(context: &Context, outbox: &Outbox, peer: &Uri, envelope: &Envelo
     drop(outbox.push(Frame::Message(answer)));
 }
 
-async fn write_in_time(send: &mut SendStream, bytes: Bytes) -> Result<(), ()> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    match timeout(WRITE_DEADLINE, send.write_chunk(bytes)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(()),
-        Err(_) => {
-            tracing::warn!("peer takes nothing any more: dropping it");
-            Err(())
+/// Writes piece by piece, as the peer takes them: a slow peer may take long for all that waits.
+async fn write_in_time(send: &mut SendStream, mut bytes: Bytes) -> Result<(), ()> {
+    while !bytes.is_empty() {
+        let written = send.write_chunks(slice::from_mut(&mut bytes));
+        match timeout(WRITE_DEADLINE, written).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(()),
+            Err(_) => {
+                tracing::warn!("peer takes nothing any more: dropping it");
+                return Err(());
+            }
         }
     }
+    Ok(())
 }

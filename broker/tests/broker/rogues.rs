@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
+use pcp::message::INLINE_LIMIT;
 use pcp::{
     Announcement, ClientType, Digest, ErrorKind, Frame, GoodbyeCode, Hello, LinkFrame, Message,
 };
@@ -173,8 +174,10 @@ async fn frames_that_may_not_come_end_the_session() {
             connected: true,
         }],
     });
-    let nonsense: [&[u8]; 4] = [
+    let too_large_for_the_session = message(&peace.agent.handle, REQUEST, AGENT, INLINE_LIMIT + 1);
+    let nonsense: [&[u8]; 5] = [
         &frame::to_bytes(&link),
+        &frame::to_bytes(&Frame::Message(too_large_for_the_session)),
         &frame::to_bytes(&Frame::ContentRequest(Digest([0; 32]))),
         b"\xff\xff\xff\xff\x05",
         b"\x00\x00\x00\x04\x05\x01\x00\x00\x00",
@@ -247,4 +250,35 @@ async fn questions_without_a_question_are_cut() {
         assert!(answer.is_err() || answer.is_ok_and(|bytes| bytes.is_empty()));
     }
     peace.holds().await;
+}
+
+#[tokio::test]
+async fn one_that_announces_much_and_sends_nothing_stops_nobody_s_large_messages() {
+    let mut peace = Peace::new().await;
+    let rogue = peace.welcomed().await;
+    let announced = u32::try_from(MAX_MESSAGE).expect("small").to_be_bytes();
+    let mut streams = Vec::new();
+    for _ in 0..pcp_client::transport::LARGE_MESSAGES {
+        let stream = uni(&rogue, &[announced.as_slice(), b"\x05"].concat()).await;
+        // All that was sent has arrived when this has, for it is sent last.
+        streams.push(stream);
+    }
+    let (mut ask, mut answer) = rogue.connection.open_bi().await.expect("a stream");
+    ask.write_all(b"what?").await.expect("written");
+    drop(ask.finish());
+    drop(
+        timeout(SOON, answer.read_to_end(100))
+            .await
+            .expect("an end"),
+    );
+
+    let result = message(
+        &peace.agent.handle,
+        "rpc_non_blocking_response",
+        "pcp://orch/orchestrator",
+        MAX_MESSAGE / 2,
+    );
+    peace.agent.send(&result).await;
+    let got = peace.orchestrator.message().await;
+    assert_eq!(got.envelope.id, result.envelope.id);
 }
