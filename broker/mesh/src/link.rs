@@ -175,7 +175,9 @@ impl Link {
             unnamed.remove(&client.uri);
             self.clients.insert(client.uri.clone());
         }
-        if self.clients.len() > max_announced {
+        // Those of an earlier snapshot count too, until this one is whole: snapshots that are begun
+        // again and again and never finished would else take memory without end.
+        if self.clients.len() + unnamed.len() > max_announced {
             return Err(Misbehaved::TooManyClients(max_announced));
         }
         if last {

@@ -232,6 +232,23 @@ fn brokers_that_break_the_rules_of_announcing_are_found_out() {
 }
 
 #[test]
+fn snapshots_that_are_never_finished_do_not_grow_the_inventory_without_end() {
+    let mut config = NodeConfig::new("here".parse().unwrap(), Role::Primary);
+    config.max_announced = 100;
+    let mut node = Node::new(config, 1);
+    link(&mut node, LINK, "compiler", LinkKind::Down);
+    let fault = (0..100).find_map(|epoch: u64| {
+        let agents = (0..10).map(|n| news(&format!("{epoch}-{n}/agent"), 1, true));
+        let begun = snapshot(epoch, false, agents.collect());
+        node.link_frame(0, LINK, begun).err()
+    });
+    assert_eq!(fault, Some(Misbehaved::TooManyClients(100)));
+    assert_eq!(node.sizes().known, 100);
+    node.link_disconnected(0, LINK);
+    assert_eq!(node.sizes().known, 0);
+}
+
+#[test]
 fn a_compiler_takes_no_links() {
     let mut node = node(Role::Compiler);
     link(&mut node, LINK, "compiler-2", LinkKind::Down);
