@@ -4,7 +4,7 @@
 mod race;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 use crate::address::BrokerAddress;
 use crate::config::ClientConfig;
 use crate::stream::{FrameStream, StreamError};
-use crate::transport;
+use crate::transport::{self, Buffers};
 
 /// How long the resolver may take: its own time-outs add up to more when a server is down.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,10 +46,22 @@ const HEAD_START: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 8;
 
 /// The sockets that we dial from, one for each family, bound when first needed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Dialler {
     ipv4: Option<Endpoint>,
     ipv6: Option<Endpoint>,
+    /// [`transport::bind`]; in tests, a host that lacks a family.
+    bind: fn(SocketAddr, Option<usize>) -> io::Result<(UdpSocket, Buffers)>,
+}
+
+impl Default for Dialler {
+    fn default() -> Self {
+        Self {
+            ipv4: None,
+            ipv6: None,
+            bind: transport::bind,
+        }
+    }
 }
 
 /// A session that the broker has welcomed us to.
@@ -129,9 +141,9 @@ impl Dialler {
     ) -> Result<Welcomed, DialError> {
         let addresses = resolve(broker).await?;
         let quic = quic_config(config)?;
-        let mut attempts = Vec::with_capacity(addresses.len());
-        for (number, address) in (0..).zip(addresses) {
-            let endpoint = self.endpoint(address, &config.client_type)?;
+        let endpoints = self.endpoints(addresses, &config.client_type)?;
+        let mut attempts = Vec::with_capacity(endpoints.len());
+        for (number, (address, endpoint)) in (0..).zip(endpoints) {
             let connecting = connect(endpoint, quic.clone(), address, broker.host.clone());
             attempts.push(async move {
                 sleep(HEAD_START * number).await;
@@ -148,6 +160,27 @@ impl Dialler {
             connection.close(transport::CLOSED, b"");
         }
         result
+    }
+
+    /// The addresses that can be dialled from here, each with its socket. A host that has no IPv6
+    /// dials a broker's other addresses; only when no address can be dialled, that is an error.
+    fn endpoints(
+        &mut self,
+        addresses: Vec<SocketAddr>,
+        client_type: &ClientType,
+    ) -> Result<Vec<(SocketAddr, Endpoint)>, DialError> {
+        let mut endpoints = Vec::with_capacity(addresses.len());
+        let mut failure = None;
+        for address in addresses {
+            match self.endpoint(address, client_type) {
+                Ok(endpoint) => endpoints.push((address, endpoint)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if endpoints.is_empty() => Err(error),
+            _ => Ok(endpoints),
+        }
     }
 
     /// The socket for an address. One whose driver has died (the network stack was taken away) is
@@ -168,7 +201,7 @@ impl Dialler {
         // An agent talks to one peer; controllers and links take what thousands send at once.
         let buffer = (*client_type != ClientType::agent()).then_some(transport::SOCKET_BUFFER);
         let (socket, _) =
-            transport::bind(SocketAddr::new(any, 0), buffer).map_err(DialError::Socket)?;
+            (self.bind)(SocketAddr::new(any, 0), buffer).map_err(DialError::Socket)?;
         let endpoint = Endpoint::new(
             EndpointConfig::default(),
             None,
@@ -182,7 +215,7 @@ impl Dialler {
 
     /// Forgets the sockets, so that the next attempt binds new ones.
     pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+        (self.ipv4, self.ipv6) = (None, None);
     }
 
     /// Waits until what was closed is closed for the peers too.
@@ -302,4 +335,36 @@ fn peer(connection: &Connection) -> Result<Certname, DialError> {
         .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
         .unwrap_or_default();
     identity::peer_certname(&certificates).map_err(DialError::Certname)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without_ipv6(
+        address: SocketAddr,
+        buffer: Option<usize>,
+    ) -> io::Result<(UdpSocket, Buffers)> {
+        if address.is_ipv6() {
+            // What Linux says when it was started with ipv6.disable=1.
+            return Err(io::Error::other("Address family not supported by protocol"));
+        }
+        transport::bind(address, buffer)
+    }
+
+    #[tokio::test]
+    async fn a_host_without_ipv6_dials_a_broker_s_other_addresses() {
+        let mut dialler = Dialler {
+            bind: without_ipv6,
+            ..Dialler::default()
+        };
+        let ipv6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 1);
+        let ipv4 = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        let agent = ClientType::agent();
+        let endpoints = dialler.endpoints(vec![ipv6, ipv4], &agent).expect("IPv4");
+        let addresses: Vec<_> = endpoints.iter().map(|(address, _)| *address).collect();
+        assert_eq!(addresses, [ipv4]);
+        let error = dialler.endpoints(vec![ipv6], &agent).expect_err("no way");
+        assert!(matches!(error, DialError::Socket(_)), "{error}");
+    }
 }
