@@ -70,7 +70,9 @@ pub fn runtime(threads: Threads) -> io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
-/// An error with all its causes on one line: `operation: cause: cause of the cause`.
+/// An error with all its causes on one line: `operation: cause: cause of the cause`. Some of these
+/// texts come from a peer (why it closed a connection), so control characters, with which it could
+/// write lines of its own into our logs, are shown as escapes.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -80,7 +82,18 @@ pub fn error_chain(error: &dyn Error) -> String {
         write!(text, ": {cause}").unwrap_or_default();
         source = cause.source();
     }
-    text
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -95,6 +108,15 @@ mod tests {
     fn a_chain_of_errors_is_one_line() {
         let error = Outer(io::Error::other("the disk is full"));
         assert_eq!(error_chain(&error), "cannot start: the disk is full");
+    }
+
+    #[test]
+    fn an_error_text_from_elsewhere_begins_no_line_of_its_own() {
+        let error = Outer(io::Error::other("full\nINFO all is well\u{1b}[2K\u{9b}ä"));
+        assert_eq!(
+            error_chain(&error),
+            r"cannot start: full\nINFO all is well\u{1b}[2K\u{9b}ä"
+        );
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub struct ContentError {
     /// What a program decides by.
     pub code: ContentErrorCode,
     /// What a person reads.
+    #[serde(deserialize_with = "crate::wire::line")]
     pub message: String,
 }
 

@@ -16,6 +16,7 @@ use crate::frame::Frame;
 use crate::link::LinkFrame;
 use crate::message::Message;
 use crate::uri::{Certname, ClientType};
+use crate::wire::line;
 
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,7 @@ pub struct Hello {
     /// What kind of client this is; `server` for a broker, which the broker's rules must allow.
     pub client_type: ClientType,
     /// Product and version, for an operator's eyes.
+    #[serde(deserialize_with = "line")]
     pub software: String,
     /// Protocol features beyond the basis that the client understands.
     #[serde(default)]
@@ -38,6 +40,7 @@ pub struct Welcome {
     /// The broker's certname, as in its certificate.
     pub broker: Certname,
     /// Product and version.
+    #[serde(deserialize_with = "line")]
     pub software: String,
     /// Protocol features that both sides understand.
     #[serde(default)]
@@ -52,6 +55,7 @@ pub struct Welcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
     /// Why, for a person.
+    #[serde(deserialize_with = "line")]
     pub reason: String,
     /// How many seconds to wait, at least.
     pub seconds: u32,
@@ -63,6 +67,7 @@ pub struct Goodbye {
     /// What a program decides by.
     pub code: GoodbyeCode,
     /// What a person reads.
+    #[serde(deserialize_with = "line")]
     pub reason: String,
 }
 

@@ -1,6 +1,7 @@
 //! Reading and writing of the binary parts: a cursor that cannot overrun, and its mirror.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Deserializer};
 
 /// The bytes ended before the value did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,4 +59,15 @@ pub(crate) fn put_short(out: &mut BytesMut, text: &str) {
     let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
     out.put_u8(length);
     out.extend_from_slice(text.get(..usize::from(length)).unwrap_or(text));
+}
+
+/// Reads a text that is meant for a person, and will stand in logs and on terminals: control
+/// characters, with which a peer could write lines of its own there, are replaced.
+pub(crate) fn line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(if text.contains(char::is_control) {
+        text.replace(char::is_control, "\u{fffd}")
+    } else {
+        text
+    })
 }

@@ -15,6 +15,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+/// A text for a person: what has control characters is not read back as it was written.
+fn line() -> impl Strategy<Value = String> {
+    r"\PC{0,60}"
+}
+
 fn certname() -> impl Strategy<Value = Certname> {
     prop_oneof![
         9 => "[A-Za-z0-9_][A-Za-z0-9._:-]{0,40}",
@@ -94,7 +99,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         Just(ContentErrorCode::Unauthorized),
     ];
     prop_oneof![
-        (client_type(), ".{0,60}", texts.clone(), any::<u64>()).prop_map(
+        (client_type(), line(), texts.clone(), any::<u64>()).prop_map(
             |(client_type, software, features, started)| Frame::Hello(Hello {
                 client_type,
                 software,
@@ -102,7 +107,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 started
             })
         ),
-        (certname(), ".{0,60}", texts, any::<u64>(), any::<u64>()).prop_map(
+        (certname(), line(), texts, any::<u64>(), any::<u64>()).prop_map(
             |(broker, software, features, max_message, server_time)| Frame::Welcome(Welcome {
                 broker,
                 software,
@@ -111,14 +116,14 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 server_time
             })
         ),
-        (".{0,60}", any::<u32>())
+        (line(), any::<u32>())
             .prop_map(|(reason, seconds)| Frame::Retry(Retry { reason, seconds })),
-        (code, ".{0,60}").prop_map(|(code, reason)| Frame::Goodbye(Goodbye { code, reason })),
+        (code, line()).prop_map(|(code, reason)| Frame::Goodbye(Goodbye { code, reason })),
         message().prop_map(Frame::Message),
         link_frame().prop_map(Frame::Link),
         any::<[u8; 32]>().prop_map(|digest| Frame::ContentRequest(Digest(digest))),
         any::<u64>().prop_map(Frame::ContentHeader),
-        (content_error, ".{0,60}")
+        (content_error, line())
             .prop_map(|(code, message)| Frame::ContentError(ContentError { code, message })),
     ]
 }

@@ -242,6 +242,23 @@ fn control_frames_may_gain_keys_and_lack_features() {
 }
 
 #[test]
+fn texts_for_a_person_begin_no_lines_of_their_own() {
+    let hello = control(
+        "01",
+        r#"{"client_type":"agent","software":"a\nINFO ok\u001b[2K","started":5}"#,
+    );
+    let Ok(Some(Frame::Hello(hello))) = read(&bytes(&hello)) else {
+        panic!("a hello expected");
+    };
+    assert_eq!(hello.software, "a\u{fffd}INFO ok\u{fffd}[2K");
+    let goodbye = control("04", r#"{"code":1000,"reason":"bye\r\n"}"#);
+    let Ok(Some(Frame::Goodbye(goodbye))) = read(&bytes(&goodbye)) else {
+        panic!("a goodbye expected");
+    };
+    assert_eq!(goodbye.reason, "bye\u{fffd}\u{fffd}");
+}
+
+#[test]
 fn what_is_not_a_frame_is_refused_with_its_fault() {
     let message = |parts: &[&str]| framed("05", parts);
     let id = "00".repeat(16);
