@@ -4,10 +4,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::message::MessageType;
-use crate::uri::{Uri, UriPattern};
+use crate::uri::{MAX_CERTNAME, MAX_CLIENT_TYPE, Uri, UriPattern};
 
 /// The most patterns in one inventory query; a controller needs one or two.
 pub const MAX_QUERY: usize = 1024;
+
+/// The longest body of an inventory query in bytes: [`MAX_QUERY`] patterns of the greatest length,
+/// quoted. A longer one is not even read.
+pub const MAX_QUERY_BYTES: usize = MAX_QUERY * (MAX_CERTNAME + MAX_CLIENT_TYPE + 16);
 
 /// `inventory_request`: which clients are connected?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! What a node does with messages: who may have sent them, where they go, and what their senders
 //! hear when they cannot go on.
 
-use pcp::body::{MAX_QUERY, inventory_response, inventory_update};
+use pcp::body::{MAX_QUERY, MAX_QUERY_BYTES, inventory_response, inventory_update};
 use pcp::{
     Envelope, ErrorKind, GoodbyeCode, InventoryRequest, InventoryResponse, InventoryUpdate,
     Message, Target, Uri,
@@ -239,8 +239,12 @@ impl Node {
             self.refuse(now, session, envelope, ErrorKind::Undecodable);
             return;
         };
-        let request = serde_json::from_slice::<InventoryRequest>(&message.body);
-        let Some(request) = request.ok().filter(|r| r.query.len() <= MAX_QUERY) else {
+        let request = if message.body.len() > MAX_QUERY_BYTES {
+            None
+        } else {
+            serde_json::from_slice::<InventoryRequest>(&message.body).ok()
+        };
+        let Some(request) = request.filter(|r| r.query.len() <= MAX_QUERY) else {
             self.refuse(now, session, envelope, ErrorKind::Undecodable);
             return;
         };

@@ -78,6 +78,7 @@ fn what_a_broker_cannot_read_is_said_to_be_undecodable() {
     let mut node = primary_with_compiler();
     connect(&mut node, CONTROLLER, "c/controller", 1);
     let patterns = vec!["\"pcp://*/agent\""; pcp::body::MAX_QUERY + 1].join(",");
+    let long = " ".repeat(pcp::body::MAX_QUERY_BYTES);
     let mut other = question("{}");
     other.envelope.message_type = MessageType::of("ping");
     for message in [
@@ -85,6 +86,8 @@ fn what_a_broker_cannot_read_is_said_to_be_undecodable() {
         question("not json"),
         question(r#"{"query":["agent"]}"#),
         question(&format!(r#"{{"query":[{patterns}]}}"#)),
+        // It says nothing wrong, and too much of it.
+        question(&format!(r#"{{"query":[]{long}}}"#)),
         other,
     ] {
         say(&mut node, CONTROLLER, message.clone());
