@@ -70,7 +70,13 @@ impl Config {
         if role.is_none() {
             check.missing("role", "primary or compiler");
         }
-        let primaries = check.list("primaries", broker.primaries.as_deref());
+        let primaries: Vec<BrokerAddress> = check.list("primaries", broker.primaries.as_deref());
+        for (index, primary) in primaries.iter().enumerate() {
+            // Each link to it would throw the other out, for ever.
+            if primaries.iter().skip(index + 1).any(|p| p == primary) {
+                check.wrong("primaries", format_args!("{primary} is named twice"));
+            }
+        }
         match role {
             Some(file::Role::Primary) if !primaries.is_empty() => {
                 check.wrong("primaries", "only a compiler dials primaries");

@@ -93,3 +93,15 @@ fn a_compiler_needs_a_primary_and_everybody_a_role() {
     let faults = load("").expect_err("nothing");
     assert!(faults.iter().any(|fault| fault.contains("role")));
 }
+
+#[test]
+fn a_primary_that_is_named_twice_is_a_fault() {
+    let twice = COMPILER.replace("127.0.0.1:18142", "primary.example.com:8142");
+    let faults = load(&twice).expect_err("one primary, two links");
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.contains("primary.example.com:8142 is named twice")),
+        "{faults:#?}"
+    );
+}
