@@ -130,3 +130,15 @@ fn nothing_under_the_sandbox_knows_a_runtime() {
         );
     }
 }
+
+#[test]
+fn only_client_and_broker_speak_quic() {
+    for (name, dependencies) in dependencies() {
+        let speaks = dependencies.contains("quinn");
+        assert_eq!(
+            speaks,
+            name == "pcp-client" || name == "pcp-broker",
+            "{name} and quinn"
+        );
+    }
+}
