@@ -18,6 +18,7 @@ use pcp_mesh::{LinkKind, SessionId};
 use quinn::{Incoming, SendStream, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::authorize::{Kind, Rules};
 use crate::budget::Budget;
@@ -158,7 +159,9 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         outbox.close(stopping());
     }
 
+    let receiving = TaskTracker::new();
     let pipe = Pipe {
+        receiving: &receiving,
         session,
         uri: &uri,
         context,
@@ -173,6 +176,18 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         () = pipe.accept_messages() => pending().await,
         () = pipe.accept_queries() => pending().await,
     };
+    if matches!(end, End::Left(_)) {
+        // What it had sent before its goodbye has arrived, and may not all be read yet.
+        receiving.close();
+        let rest = async {
+            tokio::select! {
+                biased;
+                () = pipe.accept_messages() => pending().await,
+                () = receiving.wait() => {}
+            }
+        };
+        drop(timeout(FAREWELL, rest).await);
+    }
     let mut code = transport::CLOSED;
     if outbox.closed_by_us() {
         // The peer has hung up on hearing our goodbye, which is the better reason.

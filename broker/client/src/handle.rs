@@ -10,6 +10,7 @@ use quinn::Connection;
 use tokio::sync::mpsc::error::TrySendError as QueueError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::content::{self, Content, FetchError};
 use crate::session::LARGE_DEADLINE;
@@ -84,6 +85,8 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     /// One permit for each large message on its way.
     pub(crate) large: Arc<Semaphore>,
+    /// Large messages that are being sent, or have not all arrived yet.
+    pub(crate) arriving: TaskTracker,
     /// The smaller of the broker's limit and our own.
     pub(crate) max_message: usize,
     pub(crate) tasks: daemon::Tasks,
@@ -261,13 +264,17 @@ impl Session {
         sent.map_err(|_| SendError::NotConnected)
     }
 
-    /// Writes a large message beside the session stream. The permit is free again when it is done.
+    /// Writes a large message beside the session stream. The permit is free again when it is handed to
+    /// QUIC.
     fn start_large(&self, message: Message, permit: OwnedSemaphorePermit) {
         let connection = self.connection.clone();
-        self.tasks.spawn("pcp-client-send", async move {
+        let sending = self.arriving.track_future(async move {
             let id = message.envelope.id;
-            match timeout(LARGE_DEADLINE, stream::send_message(&connection, message)).await {
-                Ok(Ok(())) => {}
+            let sent = timeout(LARGE_DEADLINE, stream::send_message(&connection, message)).await;
+            drop(permit);
+            match sent {
+                // It fails only with the connection, and then nothing is waited for any more.
+                Ok(Ok(stream)) => drop(stream.stopped().await),
                 Ok(Err(error)) => {
                     let error = daemon::error_chain(&error);
                     tracing::warn!(message_id = %id, %error, "large message not sent");
@@ -276,7 +283,7 @@ impl Session {
                     tracing::warn!(message_id = %id, "large message not taken in time");
                 }
             }
-            drop(permit);
         });
+        self.tasks.spawn("pcp-client-send", sending);
     }
 }

@@ -10,6 +10,7 @@ use quinn::{Connection, SendStream, WriteError};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::Event;
 use crate::content::{self, AnswerError};
@@ -62,6 +63,7 @@ pub(crate) fn open(
         outgoing,
         connection: welcomed.connection.clone(),
         large: Arc::new(Semaphore::new(LARGE_SENDS)),
+        arriving: TaskTracker::new(),
         max_message: theirs.min(max_message),
         tasks,
     };
@@ -138,7 +140,7 @@ async fn write(
     session: &Session,
     shutdown: &CancellationToken,
 ) {
-    if write_queued(queue, send, shutdown).await.is_err() {
+    if write_queued(queue, send, session, shutdown).await.is_err() {
         // Whoever sends from now on is told that there is no session.
         queue.close();
         session.large.close();
@@ -147,15 +149,14 @@ async fn write(
         return pending().await;
     }
     drop(send.finish());
-    // Both are a courtesy: the caller's deadline ends them.
+    // A courtesy: the caller's deadline ends it.
     drop(send.stopped().await);
-    let all = u32::try_from(LARGE_SENDS).unwrap_or(u32::MAX);
-    drop(session.large.acquire_many(all).await);
 }
 
 async fn write_queued(
     queue: &mut mpsc::Receiver<Frame>,
     send: &mut SendStream,
+    session: &Session,
     shutdown: &CancellationToken,
 ) -> Result<(), WriteError> {
     let mut writer = FrameWriter::default();
@@ -170,6 +171,9 @@ async fn write_queued(
             writer.push(&frame);
             drain(queue, &mut writer);
         } else {
+            // Behind the goodbye the broker reads nothing more. Half of the time is left for it.
+            session.arriving.close();
+            drop(timeout(FAREWELL / 2, session.arriving.wait()).await);
             writer.push(&Frame::Goodbye(Goodbye {
                 code: GoodbyeCode::Normal,
                 reason: "the client is shut down".to_owned(),

@@ -5,7 +5,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use pcp::frame::{self, FrameError, HEADER, max_message_payload};
 use pcp::message::MAX_ENVELOPE;
 use pcp::{Envelope, Frame, FrameReader, Message, PeerMisbehaved};
-use quinn::{Connection, ConnectionError, ReadError, RecvStream, VarInt, WriteError};
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 /// The most bytes taken from a stream at once. As large as the largest frame of a session, so that a
 /// burst is decoded with few wake-ups.
@@ -183,17 +183,21 @@ pub async fn only_message(frames: &mut FrameStream) -> Result<Message, StreamErr
     }
 }
 
-/// Sends a message on a stream of its own. Resolves when all of it is handed to QUIC.
+/// Sends a message on a stream of its own. Resolves when all of it is handed to QUIC; the stream that
+/// is given back tells when all of it has arrived ([`SendStream::stopped`]).
 ///
 /// # Errors
 /// [`LargeError`].
-pub async fn send_message(connection: &Connection, message: Message) -> Result<(), LargeError> {
+pub async fn send_message(
+    connection: &Connection,
+    message: Message,
+) -> Result<SendStream, LargeError> {
     let mut stream = connection.open_uni().await.map_err(LargeError::Open)?;
     let bytes = frame::to_bytes(&Frame::Message(message));
     stream.write_chunk(bytes).await.map_err(LargeError::Write)?;
     // Finishing fails only when the peer has stopped the stream: it has refused the message.
     drop(stream.finish());
-    Ok(())
+    Ok(stream)
 }
 
 /// The code of a stream whose message we do not take.

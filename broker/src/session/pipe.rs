@@ -18,6 +18,7 @@ use pcp_client::transport;
 use pcp_mesh::SessionId;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{Context, End, FAREWELL, farewell};
@@ -40,6 +41,8 @@ pub(super) struct Pipe<'a> {
     pub(super) context: &'a Arc<Context>,
     pub(super) outbox: &'a Arc<Outbox>,
     pub(super) connection: &'a Connection,
+    /// The large messages that are being read.
+    pub(super) receiving: &'a TaskTracker,
 }
 
 impl Pipe<'_> {
@@ -106,7 +109,7 @@ impl Pipe<'_> {
             let sent = timeout(LARGE_DEADLINE, stream::send_message(&connection, message)).await;
             outbox.large_done();
             match sent {
-                Ok(Ok(())) => {}
+                Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
                     let error = daemon::error_chain(&error);
                     tracing::info!(%message_id, session = session.0, %error, "message not sent");
@@ -136,7 +139,7 @@ impl Pipe<'_> {
                 allowance.clone(),
             );
             let session = self.session;
-            self.context.tasks.spawn("receive-large", async move {
+            let receiving = self.receiving.track_future(async move {
                 match timeout(LARGE_DEADLINE, receiving).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
@@ -148,6 +151,7 @@ impl Pipe<'_> {
                     }
                 }
             });
+            self.context.tasks.spawn("receive-large", receiving);
         }
     }
 

@@ -4,7 +4,7 @@ use pcp::message::INLINE_LIMIT;
 use pcp_client::{Event, State};
 use tokio::time::timeout;
 
-use crate::field::{Client, Field, Running, SOON, message};
+use crate::field::{Client, Field, MAX_MESSAGE, Running, SOON, message};
 
 const ANSWER: &str = "rpc_non_blocking_response";
 const REQUEST: &str = "rpc_non_blocking_request";
@@ -247,5 +247,19 @@ async fn everybody_is_told_when_the_broker_stops() {
             Event::Disconnected { reason } => assert!(reason.contains("stopped"), "{reason}"),
             event => panic!("not told: {event:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_large_message_that_was_sent_arrives_although_its_sender_is_shut_down() {
+    let field = Field::new();
+    let primary = field.primary();
+    let mut orchestrator = field.connected("orch", "orchestrator", &primary).await;
+    for _ in 0..5 {
+        let agent = field.connected("node", "agent", &primary).await;
+        let answer = message(&agent.handle, ANSWER, ORCHESTRATOR, MAX_MESSAGE);
+        agent.send(&answer).await;
+        assert!(agent.tasks.shutdown(SOON).await);
+        assert_eq!(orchestrator.message().await.envelope.id, answer.envelope.id);
     }
 }
