@@ -85,6 +85,19 @@ pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<Action
     let run = RunDir::new(directory.to_path_buf());
     let stdout = kept(&run.stdout(), "stdout", max_result)?;
     let stderr = kept(&run.stderr(), "stderr", max_result)?;
+    for (stream, written, kept) in [
+        ("stdout", ran.stdout, stdout.len()),
+        ("stderr", ran.stderr, stderr.len()),
+    ] {
+        // The report may have reached the disk before the output, just when power failed.
+        if !written.truncated && (kept as u64) < written.bytes {
+            return Err(NoResult(format!(
+                "the task ended with exit code {}, but its output was lost when the machine \
+                 restarted: {kept} of {} bytes of {stream} are left",
+                ran.exitcode, written.bytes
+            )));
+        }
+    }
     let mut stderr = String::from_utf8_lossy(&stderr).into_owned();
     for (stream, written, kept) in [
         ("stdout", ran.stdout, stdout.len()),
@@ -234,6 +247,19 @@ mod tests {
             stderr.starts_with("x\npxp-agent: the task wrote 10 bytes to stdout"),
             "{stderr}"
         );
+    }
+
+    #[test]
+    fn output_that_is_shorter_than_the_report_says_is_lost_and_not_empty() {
+        let said = Ran {
+            stdout: Written {
+                bytes: 3,
+                truncated: false,
+            },
+            ..ran(0)
+        };
+        let NoResult(message) = of_output(b"", b"", said).unwrap_err();
+        assert!(message.contains("0 of 3 bytes of stdout"), "{message}");
     }
 
     #[test]

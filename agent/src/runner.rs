@@ -8,10 +8,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pxp::ActionResult;
-use sandbox::{Alive, Job, Policy, Profile, RunDir, Support};
+use pxp::{ActionResult, TransactionId};
+use sandbox::{Alive, Flushing, Job, Policy, Prepared, Profile, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 use crate::cache::{Cache, CacheError};
 use crate::disk::{Disk, DiskError};
@@ -23,6 +24,11 @@ use crate::transaction::{Accepted, Finished, Outcome, Running, StartPermit, Stor
 
 /// How long a task that is being ended has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a wrapper takes to make its report durable, as a rule. The pause until it is looked at
+/// again doubles up to the longest: nobody waits for it, and a busy disk can take long.
+const FLUSH: Duration = Duration::from_millis(10);
+const LONGEST_FLUSH: Duration = Duration::from_secs(10);
 
 /// Where the files of a task lie below its transaction's directory.
 const STAGING: &str = "task";
@@ -127,16 +133,20 @@ impl Runner {
         &self,
         transaction: Transaction<Accepted>,
         process: Process,
-    ) -> Transaction<Finished> {
+    ) -> (Transaction<Finished>, Option<Flushing>) {
         let id = transaction.id().clone();
         let directory = self.0.spool.directory(&id);
         let Ok(_slot) = self.0.slots.acquire().await else {
-            return transaction.fail(Timestamp::now(), did_not_run(&NotStarted::Stopping));
+            let why = did_not_run(&NotStarted::Stopping);
+            return (transaction.fail(Timestamp::now(), why), None);
         };
         let transaction = transaction.stage();
         let Process::Task(task) = process;
         if let Err(error) = self.stage(&task, &directory).await {
-            return transaction.fail(Timestamp::now(), did_not_run(&error));
+            return (
+                transaction.fail(Timestamp::now(), did_not_run(&error)),
+                None,
+            );
         }
         let limit = self.limit(&task);
         let (transaction, permit) = transaction.start();
@@ -155,24 +165,32 @@ impl Runner {
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => self.watch(transaction, alive, Some(limit)).await,
             Ok(Err(error)) | Err(error) => {
-                transaction.finish(Timestamp::now(), Outcome::Failed(did_not_run(&error)))
+                let outcome = Outcome::Failed(did_not_run(&error));
+                (transaction.finish(Timestamp::now(), outcome), None)
             }
         }
     }
 
-    /// Waits for the end of a transaction's process.
+    /// Waits for the end of a transaction's process. Its wrapper may still be flushing the report.
     pub async fn watch(
         &self,
         transaction: Transaction<Running>,
         alive: Alive,
         limit: Option<Duration>,
-    ) -> Transaction<Finished> {
-        let outcome = self.end_of(alive, limit).await;
-        transaction.finish(Timestamp::now(), outcome)
+    ) -> (Transaction<Finished>, Option<Flushing>) {
+        let (outcome, flushing) = self.end_of(alive, limit).await;
+        (transaction.finish(Timestamp::now(), outcome), flushing)
     }
 
-    /// Writes the outcome down and clears away what only the process needed. A failure is logged
-    /// and changes nothing: the wrapper's report says the same after a restart.
+    /// Clears away what only the process needed, once nobody waits for the outcome any more.
+    pub async fn clear(&self, id: &TransactionId, flushing: Option<Flushing>) {
+        let staging = self.0.spool.directory(id).join(STAGING);
+        self.0.disk.run(move || remove_tree(&staging)).await.ok();
+        reap(flushing).await;
+    }
+
+    /// Writes the outcome down. A failure is logged and changes nothing: the wrapper's report says
+    /// the same after a restart.
     pub async fn settle(&self, transaction: &Transaction<Finished>) {
         // The wrapper flushes its report, which says the same; everything else is known here only.
         let durability = match transaction.outcome() {
@@ -181,12 +199,7 @@ impl Runner {
         };
         let stored = Stored::Finished(transaction.clone());
         let spool = self.0.spool.clone();
-        let staging = spool.directory(transaction.id()).join(STAGING);
-        let write = move || {
-            let written = spool.write(&stored, durability);
-            remove_tree(&staging);
-            written
-        };
+        let write = move || spool.write(&stored, durability);
         let written = self.0.disk.run(write).await;
         let error = match &written {
             Ok(Ok(())) => return,
@@ -210,7 +223,7 @@ impl Runner {
             Ok(Err(error)) => return Err(NoResult(did_not_run(&NotStarted::Spool(error)))),
             Err(error) => return Err(NoResult(did_not_run(&error))),
         };
-        let outcome = self.run_in(process, token, directory.clone()).await;
+        let (outcome, flushing) = self.run_in(process, token, directory.clone()).await;
         let max_result = self.0.settings.max_result;
         let collect = move || {
             let result = results::of(&directory, &outcome, max_result);
@@ -218,6 +231,7 @@ impl Runner {
             result
         };
         let collected = self.0.disk.run(collect).await;
+        reap(flushing).await;
         collected.map_err(|error| NoResult(daemon::error_chain(&error)))?
     }
 
@@ -231,7 +245,8 @@ impl Runner {
         };
         match self.0.disk.run(stop).await {
             Ok(Ok(sandbox::Adoption::Running(alive))) => {
-                self.end_of(alive, None).await;
+                let (_, flushing) = self.end_of(alive, None).await;
+                reap(flushing).await;
             }
             Ok(Ok(sandbox::Adoption::Ended(_) | sandbox::Adoption::Lost)) => {}
             Ok(Err(error)) => {
@@ -243,13 +258,18 @@ impl Runner {
         self.0.disk.run(move || remove_tree(&directory)).await.ok();
     }
 
-    async fn run_in(&self, process: Process, token: u64, directory: PathBuf) -> Outcome {
+    async fn run_in(
+        &self,
+        process: Process,
+        token: u64,
+        directory: PathBuf,
+    ) -> (Outcome, Option<Flushing>) {
         let Ok(_slot) = self.0.slots.acquire().await else {
-            return Outcome::Failed(did_not_run(&NotStarted::Stopping));
+            return (Outcome::Failed(did_not_run(&NotStarted::Stopping)), None);
         };
         let Process::Task(task) = process;
         if let Err(error) = self.stage(&task, &directory).await {
-            return Outcome::Failed(did_not_run(&error));
+            return (Outcome::Failed(did_not_run(&error)), None);
         }
         let limit = self.limit(&task);
         let runner = self.clone();
@@ -258,7 +278,7 @@ impl Runner {
         let start = move || runner.start(permit, &task, &name, &directory);
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => self.end_of(alive, Some(limit)).await,
-            Ok(Err(error)) | Err(error) => Outcome::Failed(did_not_run(&error)),
+            Ok(Err(error)) | Err(error) => (Outcome::Failed(did_not_run(&error)), None),
         }
     }
 
@@ -306,6 +326,7 @@ impl Runner {
         };
         let plan = sandbox::plan(&policy, &job, &settings.support).map_err(NotStarted::Plan)?;
         let run = RunDir::new(directory.to_path_buf());
+        let prepared = Prepared::new(&plan, &run, &delivery).map_err(NotStarted::Start)?;
         let _starting = self
             .0
             .cache
@@ -313,20 +334,39 @@ impl Runner {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         drop(permit);
-        sandbox::start(&settings.wrapper, &plan, &run, &delivery).map_err(NotStarted::Start)
+        prepared.start(&settings.wrapper).map_err(NotStarted::Start)
     }
 
-    async fn end_of(&self, alive: Alive, limit: Option<Duration>) -> Outcome {
+    async fn end_of(&self, alive: Alive, limit: Option<Duration>) -> (Outcome, Option<Flushing>) {
         wait(&alive).await;
-        match self.0.disk.run(move || alive.finish()).await {
-            Ok(Ok(report)) => results::outcome(&report, limit),
-            Ok(Err(error)) => results::outcome_without_report(&error),
-            Err(error) => Outcome::Failed(daemon::error_chain(&error)),
+        match self.0.disk.run(move || alive.report()).await {
+            Ok(Ok((report, flushing))) => (results::outcome(&report, limit), flushing),
+            Ok(Err(error)) => (results::outcome_without_report(&error), None),
+            Err(error) => (Outcome::Failed(daemon::error_chain(&error)), None),
         }
     }
 }
 
-/// Waits until the wrapper has ended, as far as the system lets us; `finish` waits for the rest.
+/// Reaps a wrapper when it has made its report durable.
+async fn reap(flushing: Option<Flushing>) {
+    let Some(mut flushing) = flushing else {
+        return;
+    };
+    let mut pause = FLUSH;
+    loop {
+        sleep(pause).await;
+        match flushing.reap() {
+            Ok(true) => return,
+            Ok(false) => pause = (pause * 2).min(LONGEST_FLUSH),
+            Err(error) => {
+                tracing::warn!(%error, "cannot wait for an execution wrapper");
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until the run has ended, as far as the system lets us; `report` waits for the rest.
 async fn wait(alive: &Alive) {
     let end = alive
         .as_fd()

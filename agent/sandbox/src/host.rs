@@ -2,6 +2,7 @@
 //! All of it goes through files of the run's directory; no process is ever named by a number that
 //! was stored.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -29,10 +30,11 @@ const DELIVERY_TIMEOUT_MS: u16 = 10_000;
 /// How long killed processes of a lost task may take to be gone before that is an error.
 const RECLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A wrapper that was alive when this was made.
+/// A run that was under way when this was made.
 ///
-/// Its descriptor becomes readable when the wrapper has ended, and not before: register it for
-/// reading and ask [`Alive::ended`] when it is reported readable.
+/// Its descriptor becomes readable when the run has ended, and not before: when its report is there,
+/// or its wrapper has died. Register it for reading and ask [`Alive::ended`] when it is reported
+/// readable.
 #[derive(Debug)]
 pub struct Alive {
     dir: RunDir,
@@ -41,6 +43,22 @@ pub struct Alive {
     _control: File,
     /// The wrapper, if it is our child: then it must be waited for.
     child: Option<Child>,
+}
+
+/// The wrapper, our child, of a run that has ended: it makes the report and the output durable, which
+/// nobody needs to wait for, and must be reaped when it has.
+#[derive(Debug)]
+pub struct Flushing(Child);
+
+/// A run whose files are made, and which is still to be started.
+pub struct Prepared {
+    dir: RunDir,
+    /// Secret.
+    delivery: Vec<u8>,
+    log: File,
+    control: File,
+    alive: File,
+    write_end: File,
 }
 
 /// What became of a run that an earlier agent started.
@@ -131,8 +149,7 @@ pub struct StopError {
     source: io::Error,
 }
 
-/// Starts a run: writes the plan, starts the wrapper and hands it the delivery. Returns when the
-/// wrapper has taken it, within a few milliseconds; what goes wrong after that is in the report.
+/// Starts a run: [`Prepared::new`] and [`Prepared::start`] in one.
 ///
 /// # Errors
 /// When the run could not be started; then nothing runs.
@@ -142,47 +159,73 @@ pub fn start(
     dir: &RunDir,
     delivery: &Delivery,
 ) -> Result<Alive, StartError> {
-    let delivery = delivery.encode().map_err(StartError::Delivery)?;
-    let plan = plan.encode().map_err(StartError::Encode)?;
-    let mut plan_file = create(&dir.plan_path())?;
-    plan_file
-        .write_all(&plan)
-        .map_err(|source| StartError::Create {
-            path: dir.plan_path(),
-            source,
-        })?;
-    let log = create(&dir.wrapper_log_path())?;
-    make_fifo(&dir.control_path())?;
-    make_fifo(&dir.alive_path())?;
-    // The read end first: a FIFO that nobody reads cannot be opened for writing.
-    let control = open(&dir.control_path(), FifoEnd::Both)?;
-    let alive = open(&dir.alive_path(), FifoEnd::Read)?;
-    let write_end = open(&dir.alive_path(), FifoEnd::Write)?;
-    let mut child = Command::new(wrapper)
-        .arg(dir.plan_path())
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(write_end)
-        .stderr(log)
-        .spawn()
-        .map_err(|source| StartError::Spawn {
-            wrapper: wrapper.to_path_buf(),
-            source,
-        })?;
-    if let Some(stdin) = child.stdin.take()
-        && let Err(source) = hand_over(&stdin.into(), &delivery)
-    {
-        // A wrapper without its delivery starts nothing, so killing it leaves nothing behind. Both
-        // calls fail only when it is gone already.
-        child.kill().and_then(|()| child.wait()).ok();
-        return Err(StartError::HandOver(source));
+    Prepared::new(plan, dir, delivery)?.start(wrapper)
+}
+
+impl Prepared {
+    /// Writes the plan and makes the files of a run.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub fn new(plan: &Plan, dir: &RunDir, delivery: &Delivery) -> Result<Self, StartError> {
+        let delivery = delivery.encode().map_err(StartError::Delivery)?;
+        let plan = plan.encode().map_err(StartError::Encode)?;
+        let mut plan_file = create(&dir.plan_path())?;
+        plan_file
+            .write_all(&plan)
+            .map_err(|source| StartError::Create {
+                path: dir.plan_path(),
+                source,
+            })?;
+        let log = create(&dir.wrapper_log_path())?;
+        make_fifo(&dir.control_path())?;
+        make_fifo(&dir.alive_path())?;
+        // The read end first: a FIFO that nobody reads cannot be opened for writing.
+        let control = open(&dir.control_path(), FifoEnd::Both)?;
+        let alive = open(&dir.alive_path(), FifoEnd::Read)?;
+        let write_end = open(&dir.alive_path(), FifoEnd::Write)?;
+        Ok(Self {
+            dir: dir.clone(),
+            delivery,
+            log,
+            control,
+            alive,
+            write_end,
+        })
     }
-    Ok(Alive {
-        dir: dir.clone(),
-        alive,
-        _control: control,
-        child: Some(child),
-    })
+
+    /// Starts the wrapper and hands it the delivery. Returns when the wrapper has taken it, within a
+    /// few milliseconds; what goes wrong after that is in the report.
+    ///
+    /// # Errors
+    /// When the run could not be started; then nothing runs.
+    pub fn start(self, wrapper: &Path) -> Result<Alive, StartError> {
+        let mut child = Command::new(wrapper)
+            .arg(self.dir.plan_path())
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(self.write_end)
+            .stderr(self.log)
+            .spawn()
+            .map_err(|source| StartError::Spawn {
+                wrapper: wrapper.to_path_buf(),
+                source,
+            })?;
+        if let Some(stdin) = child.stdin.take()
+            && let Err(source) = hand_over(&stdin.into(), &self.delivery)
+        {
+            // A wrapper without its delivery starts nothing, so killing it leaves nothing behind.
+            // Both calls fail only when it is gone already.
+            child.kill().and_then(|()| child.wait()).ok();
+            return Err(StartError::HandOver(source));
+        }
+        Ok(Alive {
+            dir: self.dir,
+            alive: self.alive,
+            _control: self.control,
+            child: Some(child),
+        })
+    }
 }
 
 /// Finds out what became of a run that an earlier agent started. A lost task's processes are
@@ -250,7 +293,7 @@ impl Alive {
         &self.dir
     }
 
-    /// Whether the wrapper has ended. Does not block.
+    /// Whether the run has ended. Does not block.
     ///
     /// # Errors
     /// When the FIFO cannot be read.
@@ -268,12 +311,26 @@ impl Alive {
         }
     }
 
-    /// Waits for the wrapper's end, reaps it if it is our child, and reads its report. It blocks
-    /// until the task has ended, so call it when [`Alive::ended`] has said so.
+    /// Waits for the run's end and for its wrapper's, and reads its report, which is durable then if
+    /// the wrapper is our child.
     ///
     /// # Errors
     /// When there is no report, or what the task left behind cannot be ended.
-    pub fn finish(mut self) -> Result<Report, FinishError> {
+    pub fn finish(self) -> Result<Report, FinishError> {
+        let (report, flushing) = self.report()?;
+        if let Some(Flushing(mut wrapper)) = flushing {
+            wrapper.wait().map_err(FinishError::Wait)?;
+        }
+        Ok(report)
+    }
+
+    /// Waits for the run's end and reads its report, which need not be durable yet. It blocks until
+    /// the task has ended, so call it when [`Alive::ended`] has said so. A wrapper that is our child
+    /// comes back, to be reaped.
+    ///
+    /// # Errors
+    /// When there is no report, or what the task left behind cannot be ended.
+    pub fn report(mut self) -> Result<(Report, Option<Flushing>), FinishError> {
         while !self.ended().map_err(FinishError::Wait)? {
             let mut wait = [PollFd::new(self.alive.as_fd(), PollFlags::POLLIN)];
             match poll(&mut wait, PollTimeout::NONE) {
@@ -281,12 +338,34 @@ impl Alive {
                 Err(errno) => return Err(FinishError::Wait(errno.into())),
             }
         }
-        if let Some(child) = &mut self.child {
-            child.wait().map_err(FinishError::Wait)?;
-        }
-        closed(&self.dir)
-            .map_err(FinishError::Close)?
-            .ok_or(FinishError::Lost)
+        let report = closed(&self.dir);
+        let flushing = match (self.child.take(), &report) {
+            (None, _) => None,
+            (Some(child), Ok(Some(_))) => Some(Flushing(child)),
+            (Some(mut child), _) => {
+                child.wait().map_err(FinishError::Wait)?;
+                None
+            }
+        };
+        let report = report.map_err(FinishError::Close)?;
+        Ok((report.ok_or(FinishError::Lost)?, flushing))
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Prepared");
+        shown.field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Flushing {
+    /// Reaps the wrapper if it has ended, which the value says. Does not block.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn reap(&mut self) -> io::Result<bool> {
+        self.0.try_wait().map(|ended| ended.is_some())
     }
 }
 

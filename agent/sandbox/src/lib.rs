@@ -19,7 +19,8 @@ mod support;
 
 pub use delivery::{Delivery, DeliveryError, MAX_DELIVERY};
 pub use host::{
-    AdoptError, Adoption, Alive, FinishError, StartError, StopError, adopt, start, stop,
+    AdoptError, Adoption, Alive, FinishError, Flushing, Prepared, StartError, StopError, adopt,
+    start, stop,
 };
 pub use plan::{Containment, DecodeError, Job, Plan, PlanError, Stage, Step, UserIds, plan};
 pub use policy::{Policy, Profile};

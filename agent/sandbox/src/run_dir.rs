@@ -102,7 +102,7 @@ impl RunDir {
         self.0.join("control")
     }
 
-    /// The FIFO whose write end is open exactly as long as the wrapper lives.
+    /// The FIFO whose write end is open until the report is there, or the wrapper has died.
     #[must_use]
     pub fn alive_path(&self) -> PathBuf {
         self.0.join("alive")
@@ -114,13 +114,15 @@ impl RunDir {
         self.0.join("wrapper.log")
     }
 
-    /// The report; `None` while there is none.
+    /// The report; `None` while there is none. One without content is none: power failed before it
+    /// was durable, and took everything of the run with it.
     ///
     /// # Errors
     /// When the file cannot be read or is not a report.
     pub fn report(&self) -> Result<Option<Report>, ReportError> {
         let path = self.report_path();
         match fs::read(&path) {
+            Ok(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(None),
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(report) => Ok(Some(report)),
                 Err(source) => Err(ReportError::Form { path, source }),

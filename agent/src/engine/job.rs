@@ -83,9 +83,11 @@ pub(super) async fn run(
     }
     // The engine is there until all jobs are dropped.
     events.send(Event::Durable(request)).await.ok();
-    let transaction = runner.run(transaction, process).await;
+    let (transaction, flushing) = runner.run(transaction, process).await;
     runner.settle(&transaction).await;
+    let id = transaction.id().clone();
     guard.end(Event::Ended(transaction));
+    runner.clear(&id, flushing).await;
 }
 
 /// Goes on with a transaction of which only the files are left.
@@ -104,17 +106,18 @@ pub(super) async fn take_up(runner: Runner, stored: Stored, guard: EndGuard) {
         // The next agent finds it as it is.
         Err(_stopping) => return,
     };
-    let transaction = match stored.recover(found, Timestamp::now()) {
+    let (transaction, flushing) = match stored.recover(found, Timestamp::now()) {
         Recovered::Running(transaction, alive) => {
             tracing::info!(transaction_id = %id, "a task of an earlier agent is still running");
             runner.watch(transaction, alive, None).await
         }
-        Recovered::Ended(transaction) => transaction,
+        Recovered::Ended(transaction) => (transaction, None),
         Recovered::Finished(transaction) => return guard.end(Event::Ended(transaction)),
         Recovered::Reported(_) => return guard.end(Event::Reported(id)),
     };
     runner.settle(&transaction).await;
     guard.end(Event::Ended(transaction));
+    runner.clear(&id, flushing).await;
 }
 
 /// Writes down that a transaction is done with. Were that lost, its outcome would be sent once more.

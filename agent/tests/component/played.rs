@@ -265,9 +265,16 @@ impl Peer {
 
     /// The next message, which must be an error of this transaction; its text.
     pub(crate) async fn error(&mut self, id: &str) -> String {
+        let (of, text) = self.any_error().await;
+        assert_eq!(of, id);
+        text
+    }
+
+    /// The next message, which must be an error; its transaction and its text.
+    pub(crate) async fn any_error(&mut self) -> (String, String) {
         let body = self.expect(MessageKind::Error).await;
-        assert_eq!(body["transaction_id"], id);
-        body["description"].as_str().expect("a text").to_owned()
+        let text = |key: &str| body[key].as_str().expect("a text").to_owned();
+        (text("transaction_id"), text("description"))
     }
 
     /// Asks a blocking question and takes the next message as its answer.

@@ -133,6 +133,51 @@ async fn a_task_whose_wrapper_was_lost_with_the_node_is_a_failure_with_its_cause
 }
 
 #[tokio::test]
+async fn what_the_machines_restart_left_unknown_is_told_as_that_and_not_run_again() {
+    let Some(node) = Node::new("task-concurrency: 1") else {
+        return;
+    };
+    let (t1, t2) = (&node.id("t1"), &node.id("t2"));
+    let digest = gated(&node);
+    let (program, mut peer) = node.spawn().await;
+    peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    wait_until("the task runs", || node.read("runs") == "run\n").await;
+    peer.request(NonBlockingRequest, &task(t2, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    open_gate(node.path("gate")).await;
+    assert_eq!(peer.outcome(t1).await["stdout"], "through\n");
+    wait_until("the second runs", || node.read("runs") == "run\nrun\n").await;
+    program.kill();
+    open_gate(node.path("gate")).await;
+    let report = node.path(&format!("spool/{t2}/report.json"));
+    wait_until("the second has ended", || report.exists()).await;
+    // What the disk may have after the power was cut: the report without the output, and of the
+    // other nothing but what was flushed before its requester heard of it.
+    let file = |id: &str, name: &str| node.path(&format!("spool/{id}/{name}"));
+    std::fs::write(file(t1, "stdout"), "").unwrap();
+    let records = node.read(&format!("spool/{t2}/metadata"));
+    let mut first: serde_json::Value =
+        serde_json::from_str(records.lines().next().unwrap()).unwrap();
+    assert_eq!(first["state"], "accepted");
+    first["boot"] = "an earlier one".into();
+    std::fs::remove_dir_all(node.path(&format!("spool/{t2}"))).unwrap();
+    std::fs::create_dir(node.path(&format!("spool/{t2}"))).unwrap();
+    std::fs::write(file(t2, "metadata"), first.to_string()).unwrap();
+    let (_program, mut peer) = node.spawn().await;
+    let mut told = [peer.any_error().await, peer.any_error().await];
+    told.sort();
+    let [(first, cut), (second, unknown)] = told;
+    assert_eq!((&first, &second), (t1, t2));
+    assert!(cut.contains("output was lost when the machine"), "{cut}");
+    assert!(unknown.contains("machine restarted"), "{unknown}");
+    assert!(unknown.contains("may have done a part"), "{unknown}");
+    assert_eq!(node.read("runs"), "run\nrun\n");
+}
+
+#[tokio::test]
 async fn an_unreadable_entry_is_left_alone_and_its_id_not_used() {
     let Some(node) = Node::new("") else {
         return;

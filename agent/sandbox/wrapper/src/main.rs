@@ -2,8 +2,8 @@
 //! how it ended. This page is the whole order of it.
 //!
 //! What it is given: the path of the plan as its only argument; the delivery on stdin; as stdout the
-//! write end of the FIFO `alive`, which nobody writes to and which closes when this process ends;
-//! as stderr its log.
+//! write end of the FIFO `alive`, which nobody writes to and which closes when the report is there or
+//! this process has ended; as stderr its log.
 
 mod contain;
 mod ends;
@@ -16,7 +16,7 @@ mod supervise;
 mod task;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn run() -> io::Result<()> {
 
     // The report's place on the disk first: from here on every failure has somewhere to go.
     let report = ReportFile::reserve(&dir)?;
-    let (report, content) = match prepare(&dir) {
+    let (report, content, output) = match prepare(&dir) {
         Ok(Prepared {
             plan,
             environment,
@@ -67,13 +67,24 @@ fn run() -> io::Result<()> {
             let ((report, supervisor), tree) =
                 contain::start(&alone, &plan, &environment, ends, keep);
             match tree {
-                Ok(tree) => (report, supervisor.supervise(tree, &plan)?),
-                Err(fault) => (report, never_ran(fault)),
+                Ok(tree) => {
+                    let (content, output) = supervisor.supervise(tree, &plan)?;
+                    (report, content, Some(output))
+                }
+                Err(fault) => (report, never_ran(fault), None),
             }
         }
-        Err(fault) => (report, never_ran(fault)),
+        Err(fault) => (report, never_ran(fault), None),
     };
-    report.write(&content)
+    let report = report.write(&content)?;
+    // Nobody needs to wait for the disk: the report outlives this process and the agent, and should
+    // power fail before it is durable, it is as if this process had not come this far.
+    let null = OpenOptions::new().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdout(null)?;
+    for stream in output.iter().flatten() {
+        stream.flush()?;
+    }
+    report.flush()
 }
 
 /// Drops whatever this process inherited, before it looks at anything.

@@ -19,6 +19,14 @@ pub(crate) struct ReportFile {
     file: File,
 }
 
+/// A report that can be read, and would not outlive a loss of power yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Unflushed {
+    report: File,
+    directory: File,
+}
+
 impl ReportFile {
     /// Takes the place for the report.
     pub(crate) fn reserve(dir: &RunDir) -> io::Result<Self> {
@@ -39,14 +47,25 @@ impl ReportFile {
         })
     }
 
-    /// Writes the report and makes it, and with it the names of the output files, durable. The
-    /// rename comes last: who sees a report sees all of it.
-    pub(crate) fn write(mut self, report: &Report) -> io::Result<()> {
+    /// Writes the report. The rename comes last: who sees a report sees all of it.
+    pub(crate) fn write(mut self, report: &Report) -> io::Result<Unflushed> {
         let bytes = serde_json::to_vec_pretty(report)?;
         self.file.write_all(&bytes)?;
         self.file.set_len(bytes.len() as u64)?;
-        self.file.sync_all()?;
+        let directory = File::open(self.dir.path())?;
         std::fs::rename(self.dir.unfinished_report_path(), self.dir.report_path())?;
-        File::open(self.dir.path())?.sync_all()
+        Ok(Unflushed {
+            report: self.file,
+            directory,
+        })
+    }
+}
+
+impl Unflushed {
+    /// Makes the report, and with it the names of the output files, durable. The directory may be
+    /// gone already: whoever has read the report may remove it.
+    pub(crate) fn flush(self) -> io::Result<()> {
+        self.report.sync_all()?;
+        self.directory.sync_all()
     }
 }

@@ -102,16 +102,27 @@ impl Capture {
         }
     }
 
-    /// Takes what is still in the pipe after the task's end, and makes the file durable. Should
-    /// somebody outside of the task's tree hold the stream open, that is not waited for.
+    /// Takes what is still in the pipe after the task's end. Should somebody outside of the task's
+    /// tree hold the stream open, that is not waited for.
     pub(crate) fn finish(&mut self) {
         while self.pump() {}
         self.pipe = None;
-        // An empty file has no content to lose; its name is made durable with the directory.
-        if self.written > 0
-            && let Err(error) = self.file.sync_all()
+        // A file that was cut does not show how long it should be, should power fail before it is
+        // durable: its report must not come first.
+        if self.truncated()
+            && let Err(error) = self.flush()
         {
             self.error.get_or_insert(error);
+        }
+    }
+
+    /// Makes the file durable.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        // An empty file has no content to lose; its name is made durable with the directory.
+        if self.written > 0 {
+            self.file.sync_all()
+        } else {
+            Ok(())
         }
     }
 

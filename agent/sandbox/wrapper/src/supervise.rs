@@ -82,11 +82,16 @@ impl Supervisor {
         Ok((supervisor, ends))
     }
 
-    /// Watches over the tree until it is empty, and says how it went.
+    /// Watches over the tree until it is empty, and says how it went. The output is still to be
+    /// made durable.
     ///
     /// # Errors
     /// Only when the kernel fails us; the tree is then left to whoever finds no report.
-    pub(crate) fn supervise(mut self, mut tree: Tree, plan: &Plan) -> io::Result<Report> {
+    pub(crate) fn supervise(
+        mut self,
+        mut tree: Tree,
+        plan: &Plan,
+    ) -> io::Result<(Report, [Capture; 2])> {
         let start = now()?;
         self.set_timer(plan.time_limit())?;
         let mut phase = Phase::Running;
@@ -151,7 +156,8 @@ impl Supervisor {
         self.stdout.finish();
         self.stderr.finish();
         let outcome = outcome(fault, cut_short, end, plan);
-        Ok(self.report(outcome, duration, plan))
+        let report = self.report(outcome, duration, plan);
+        Ok((report, [self.stdout, self.stderr]))
     }
 
     fn report(&self, outcome: Outcome, duration: Duration, plan: &Plan) -> Report {

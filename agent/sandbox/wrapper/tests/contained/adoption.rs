@@ -127,6 +127,43 @@ fn a_directory_in_which_nothing_was_started_is_lost() {
 }
 
 #[test]
+fn a_report_whose_content_a_loss_of_power_took_is_none() {
+    in_each_containment(|support| {
+        let run = Run::sh(support, "exit 0");
+        run.finish();
+        for left in [&b""[..], &[0; 300]] {
+            fs::write(run.dir.report_path(), left).unwrap();
+            assert!(matches!(adopt(&run.dir).unwrap(), Adoption::Lost));
+        }
+    });
+}
+
+#[test]
+fn a_report_is_there_before_its_wrapper_has_ended_and_outlives_its_death() {
+    in_each_containment(|support| {
+        let run = Run::sh(
+            support,
+            "while [ ! -e on ]; do sleep 0.01; done; echo out; exit 4",
+        );
+        let alive = run.start();
+        let wrapper = Pid::from_raw(run.wrapper_pid());
+        fs::write(run.file("on"), "").unwrap();
+        wait_until("the run has ended", || alive.ended().unwrap());
+        // It may have ended by itself, but it was not reaped: the number is its own.
+        kill(wrapper, Signal::SIGKILL).unwrap();
+        match adopt(&run.dir).unwrap() {
+            Adoption::Ended(report) => assert_eq!(report.outcome, Outcome::Exited { code: 4 }),
+            other => panic!("{other:?}"),
+        }
+        let (report, flushing) = alive.report().unwrap();
+        let mut flushing = flushing.unwrap();
+        wait_until("the wrapper has ended", || flushing.reap().unwrap());
+        let result = run.result(report);
+        assert_eq!(result.stdout(), "out\n");
+    });
+}
+
+#[test]
 fn a_writer_to_the_fifo_is_not_taken_for_the_wrappers_end() {
     in_each_containment(|support| {
         let run = Run::sh(support, ": >up; while [ ! -e on ]; do sleep 0.01; done");
