@@ -1,9 +1,9 @@
 //! Who may say what to whom: pure, and denied unless a rule here allows it.
 //!
 //! Agents answer controllers and nobody else. Controllers command agents and ask for the inventory.
-//! Brokers say what went wrong. What comes over a link is judged by its sender's client type just as
-//! if that client were connected here; only that a controller is one, a compiler takes from the
-//! primary that it has chosen to dial.
+//! Brokers say what went wrong. What comes over a link is judged by its sender's client type as if
+//! that client were connected here, but for controllers: that one is a controller, a compiler takes
+//! from the primary that it has chosen to dial, and a primary never takes from a compiler.
 //!
 //! Whether a sender is genuine is not decided here: the certificate (on a session) and the inventory
 //! (on a link) tell, and the mesh checks.
@@ -125,8 +125,13 @@ impl Rules {
         match (kind(sender.client_type()), target) {
             (Some(Kind::Agent), Some(Kind::Controller)) => ANSWERS.contains(&name),
             (Some(Kind::Controller), target) => {
-                let trusted =
-                    origin == Origin::Above || self.controllers.contains(sender.certname());
+                // Compilers face the nodes, and one that is taken over must not command the fleet:
+                // controllers are connected to primaries, and commands come down, never up.
+                let trusted = match origin {
+                    Origin::Above => true,
+                    Origin::Client => self.controllers.contains(sender.certname()),
+                    Origin::Below => false,
+                };
                 trusted
                     && match target {
                         Some(Kind::Agent) => COMMANDS.contains(&name),

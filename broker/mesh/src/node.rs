@@ -192,6 +192,11 @@ impl Node {
         } else {
             for announcement in link.accept(frame, self.config.max_announced)? {
                 let uri = announcement.uri;
+                if nearness == Nearness::Below && uri.client_type().as_str() != "agent" {
+                    // A compiler speaks for agents alone: one that was taken over must not be able
+                    // to take the orchestrator's place, and with it all that agents answer.
+                    continue;
+                }
                 let change = if announcement.connected {
                     let place = Place {
                         session,

@@ -145,6 +145,22 @@ fn a_compiler_may_bring_messages_of_its_own_clients_only() {
 }
 
 #[test]
+fn a_compiler_cannot_take_the_place_of_a_controller() {
+    let mut node = primary_with_compiler();
+    connect(&mut node, CONTROLLER, "c/controller", 1);
+    let claim = delta(5, vec![news("c/controller", 999, true)]);
+    node.link_frame(0, LINK, claim).unwrap();
+    assert_eq!(outputs(&mut node), [], "the controller's session stays");
+    let message = message(1, "a/agent", "c/controller");
+    say(&mut node, LINK, message.clone());
+    sole_delivery(&mut node, CONTROLLER, &message);
+    let withdrawal = delta(5, vec![news("c/controller", 999, false)]);
+    node.link_frame(0, LINK, withdrawal).unwrap();
+    say(&mut node, LINK, message.clone());
+    sole_delivery(&mut node, CONTROLLER, &message);
+}
+
+#[test]
 fn a_large_message_may_arrive_after_the_news_that_its_sender_left() {
     let mut node = primary_with_compiler();
     connect(&mut node, CONTROLLER, "c/controller", 1);
