@@ -135,7 +135,7 @@ impl Connection {
             tracing::error!(
                 %broker,
                 uri = %format_args!("pcp://{}/{}", self.config.identity.certname(), self.config.client_type),
-                "superseded: another process is connected with our certificate and client type"
+                "superseded: another process is connected with our certificate and client type, or the clock went back"
             );
         } else {
             tracing::warn!(%broker, %reason, "disconnected");
