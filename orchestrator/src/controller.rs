@@ -90,6 +90,8 @@ type Key = (JobId, u32);
 #[derive(Debug)]
 pub(crate) struct Controller {
     settings: Settings,
+    /// The largest message in bytes that we send and the broker takes.
+    max_message: usize,
     composer: Composer,
     mesh: Mesh,
     fleet: Fleet,
@@ -140,6 +142,7 @@ enum Mesh {
 impl Controller {
     pub(crate) fn new(now: Now, settings: Settings, composer: Composer) -> Self {
         Self {
+            max_message: settings.max_message,
             settings,
             composer,
             mesh: Mesh::Down { since: now.mono },
@@ -252,7 +255,7 @@ impl Controller {
 
     /// The orchestrator has a broker.
     pub(crate) fn mesh_connected(&mut self, now: Now, max_message: usize) {
-        self.settings.max_message = max_message;
+        self.max_message = self.settings.max_message.min(max_message);
         self.mesh = Mesh::Asked {
             at: now.mono,
             since: now.mono,

@@ -165,9 +165,9 @@ impl Controller {
         let message = self
             .composer
             .task_run(&run.certname, &run.transaction, request);
-        let (size, limit) = (message.body.len(), self.settings.max_message);
+        let (size, limit) = (message.body.len(), self.max_message);
         if size > limit {
-            let problem = format!("the request has {size} bytes, and the broker takes {limit}");
+            let problem = format!("the request has {size} bytes, and at most {limit} are sent");
             self.refuse(now, key, &problem);
             return;
         }

@@ -312,6 +312,18 @@ fn a_broker_that_refuses_ends_the_node_with_its_reason() {
 }
 
 #[test]
+fn a_request_larger_than_we_may_send_is_an_error_whatever_the_broker_takes() {
+    let mut world = World::new(&["a"]);
+    world.limit(10);
+    world.connect();
+    world.settle();
+    world.submit(1, &["a"], false);
+    assert_eq!(world.state(1), (JobState::Failed, vec![NodeState::Errored]));
+    let message = world.disk.jobs[&JobId(1)].nodes[0].message.clone();
+    assert!(message.unwrap().ends_with("at most 10 are sent"));
+}
+
+#[test]
 fn an_outcome_that_comes_again_is_acknowledged_again() {
     let mut world = World::new(&["a"]);
     world.connect();

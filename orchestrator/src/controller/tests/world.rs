@@ -245,6 +245,15 @@ impl World {
         }
     }
 
+    /// Begins anew with an orchestrator that sends no larger messages.
+    pub(super) fn limit(&mut self, max_message: usize) {
+        let settings = Settings {
+            max_message,
+            ..settings()
+        };
+        self.controller = Controller::new(self.now(), settings, composer());
+    }
+
     pub(super) fn now(&self) -> Now {
         Now {
             wall: self.wall,
