@@ -1,11 +1,14 @@
 //! The listening socket: TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2. Each connection is a task of its own,
 //! from the first byte of its handshake on, so that nobody waits for a slow one.
 
+use std::future::{pending, ready};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::map_request;
 use daemon::Tasks;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -24,7 +27,8 @@ const MAX_CONNECTIONS: usize = 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send the head of a request, which is also how long an HTTP/1.1
-/// connection may idle: clients of the original keep theirs for 30 seconds.
+/// connection may idle: clients of the original keep theirs for 30 seconds. One of HTTP/2 that has
+/// been silent for as long is asked whether it is still there.
 const HEAD: Duration = Duration::from_secs(75);
 
 /// How many requests one HTTP/2 connection may have at once.
@@ -111,12 +115,24 @@ async fn connection(
     builder
         .http2()
         .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD)
+        .keep_alive_timeout(HANDSHAKE)
         .max_concurrent_streams(MAX_STREAMS);
+    let asked = CancellationToken::new();
+    let first = asked.clone();
+    let router = router.layer(map_request(move |request: Request| {
+        first.cancel();
+        ready(request)
+    }));
     let service = TowerToHyperService::new(router);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,
+        () = stays_silent(&asked) => {
+            tracing::debug!(peer, "connection on which nothing was asked closed");
+            return;
+        }
         () = shutdown.cancelled() => {
             served.as_mut().graceful_shutdown();
             match tokio::time::timeout(DRAIN, served).await {
@@ -127,5 +143,13 @@ async fn connection(
     };
     if let Err(error) = result {
         tracing::debug!(peer, error, "connection ended in an error");
+    }
+}
+
+/// Ends when nothing has been asked in time. The limits of HTTP begin with the first bytes, and
+/// whoever never sends any would keep the connection's place for ever.
+async fn stays_silent(asked: &CancellationToken) {
+    if let Ok(()) = tokio::time::timeout(HEAD, asked.cancelled()).await {
+        pending().await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use identity::Identity;
 use orchestrator_api::{
     Events, Inventory, Job, Jobs, Nodes, Report, Services, TaskDetail, TaskList,
 };
@@ -9,6 +10,9 @@ use pxp::ActionResult;
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::fleet::Fleet;
 use super::{Home, Server, answer};
@@ -641,4 +645,28 @@ async fn clients_of_old_are_served() {
     let url = format!("{}{V1}/jobs", server.base);
     let (status, _) = answer(client.get(url).header("X-Authentication", &server.token)).await;
     assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_is_asked_does_not_keep_its_place() {
+    let home = Home::new();
+    let server = home.start(&Fleet::echo(&[])).await;
+    let identity = Identity::load(&home.config().ssl).unwrap();
+    let port = server.base.rsplit_once(':').unwrap().1.parse().unwrap();
+    let mut connections = vec![];
+    for protocol in ["h2", "http/1.1"] {
+        let tls = identity.client_config(&[protocol.as_bytes()]).unwrap();
+        let stream = TcpStream::connect(("localhost", port)).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let connected = TlsConnector::from(tls).connect(name, stream).await;
+        connections.push((protocol, connected.unwrap()));
+    }
+    // When this is answered, the server has seen the ends of the handshakes.
+    server.get("/status/v1/services").await;
+    tokio::time::pause();
+    for (protocol, mut connection) in connections {
+        let read = async { while connection.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {} };
+        let closed = tokio::time::timeout(Duration::from_secs(3600), read).await;
+        assert!(closed.is_ok(), "{protocol}");
+    }
 }
