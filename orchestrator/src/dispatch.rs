@@ -453,11 +453,13 @@ impl Dispatcher {
         }
     }
 
-    /// Writes what has been decided before the end.
+    /// Writes what has been decided before the end: first what the database has refused, since what
+    /// was decided later builds on it.
     async fn finish(mut self) {
         let last = async {
-            if let Some(writing) = self.writing.take() {
-                writing.await?;
+            match self.writing.take() {
+                Some(writing) => writing.await?,
+                None => self.store.apply(Arc::clone(&self.current.changes)).await?,
             }
             self.store.apply(Arc::clone(&self.next.changes)).await
         };

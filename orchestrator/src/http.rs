@@ -16,6 +16,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use daemon::Tasks;
 use orchestrator_api::{ApiError, Collection, Command, ErrorKind, Index, path};
 
 pub(crate) use serve::serve;
@@ -38,6 +39,8 @@ pub(crate) struct Api {
     pub(crate) code: Code,
     pub(crate) library: Library,
     pub(crate) settings: Arc<ApiSettings>,
+    /// For what must be done to its end although its caller goes away.
+    pub(crate) tasks: Tasks,
 }
 
 /// What the endpoints need to be told.

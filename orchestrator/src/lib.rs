@@ -192,6 +192,7 @@ impl Bound {
                 authority: format!("{certname}:{}", self.address.port()),
                 task_node_timeout: self.config.default_task_node_timeout.as_secs(),
             }),
+            tasks: tasks.clone(),
         });
         tasks.spawn_core(
             "http",

@@ -9,13 +9,18 @@ use orchestrator_api::{
     StopAccepted, StopRequest, StoppedJob, TaskRequest, path,
 };
 
+use tokio::sync::oneshot;
+
 use super::Api;
-use super::answer::{Answer, Fallible};
+use super::answer::{Answer, Failure, Fallible};
 use super::jobs::{job_id, unknown_job};
 use super::request::{Base, Body};
 use crate::auth::Caller;
 use crate::controller::Submission;
-use crate::job::Stop;
+use crate::dispatch::{DispatchHandle, NoAnswer};
+use crate::job::{JobId, Stop};
+use crate::library::Library;
+use crate::store::Store;
 use crate::submission::{self, Prepared};
 
 /// `POST command/task`.
@@ -35,7 +40,7 @@ pub(super) async fn task(
     })?;
     let task = api.code.task(&environment, name).await?;
     let timeout = api.settings.task_node_timeout;
-    let Prepared { job, request } = submission::prepare(
+    let prepared = submission::prepare(
         request,
         &task,
         environment,
@@ -43,12 +48,37 @@ pub(super) async fn task(
         timeout,
         crate::dispatch::wall(),
     )?;
+    let name = take_on(&api, prepared).await?.to_string();
+    let id = base.url(&path::job(&name));
+    Ok(Answer::accepted(JobAccepted {
+        job: JobReference { id, name },
+    }))
+}
+
+/// Stores a job and hands it to the dispatcher. A caller that goes away in the middle ends its
+/// request but not this: a job that is stored and not handed on would wait until the next start.
+async fn take_on(api: &Api, prepared: Prepared) -> Result<JobId, Failure> {
+    let (reply, answer) = oneshot::channel();
+    let (store, library, dispatch) = (api.store.clone(), api.library.clone(), api.dispatch.clone());
+    api.tasks.spawn("job", async move {
+        // A caller that has gone away needs no answer.
+        drop(reply.send(start(&store, &library, &dispatch, prepared).await));
+    });
+    answer.await.unwrap_or_else(|_| Err(NoAnswer::Ended.into()))
+}
+
+async fn start(
+    store: &Store,
+    library: &Library,
+    dispatch: &DispatchHandle,
+    Prepared { job, request }: Prepared,
+) -> Result<JobId, Failure> {
     let (nodes, files, time_limit) = (job.nodes.clone(), job.files.clone(), job.time_limit);
     let (task, owner) = (job.options.task.clone(), job.owner.clone());
-    let id = api.store.add_job(job).await?;
+    let id = store.add_job(job).await?;
     tracing::info!(job_id = %id, task, owner, nodes = nodes.len(), "job accepted");
-    api.library.add(id, &files);
-    api.dispatch
+    library.add(id, &files);
+    dispatch
         .submit(Submission {
             id,
             nodes,
@@ -56,11 +86,7 @@ pub(super) async fn task(
             time_limit: time_limit.saturating_mul(1000),
         })
         .await?;
-    let name = id.to_string();
-    let id = base.url(&path::job(&name));
-    Ok(Answer::accepted(JobAccepted {
-        job: JobReference { id, name },
-    }))
+    Ok(id)
 }
 
 /// `POST command/stop`.

@@ -85,6 +85,9 @@ pub(crate) enum StoredEvents {
 const JOB_COLUMNS: &str = "id, type, state, owner, options, userdata, node_count, node_states, \
                            created, changed, started, finished";
 
+pub(super) const NODE_COUNTS: &str =
+    "SELECT state, count(*) FROM node_runs WHERE job = ?1 GROUP BY state";
+
 impl Store {
     /// A page of jobs, and how many there are on all pages.
     ///
@@ -248,9 +251,7 @@ fn stored_job(connection: &Connection, job: &Row<'_>) -> Result<StoredJob, Store
 
 fn node_counts(connection: &Connection, id: JobId) -> Result<BTreeMap<NodeState, u64>, StoreError> {
     let error = || StoreError::of("count the nodes of a job");
-    let mut select = connection
-        .prepare_cached("SELECT state, count(*) FROM node_runs WHERE job = ?1 GROUP BY state")
-        .map_err(error())?;
+    let mut select = connection.prepare_cached(NODE_COUNTS).map_err(error())?;
     let mut rows = select.query(params![id.0]).map_err(error())?;
     let mut counts = BTreeMap::new();
     while let Some(row) = rows.next().map_err(error())? {
@@ -287,20 +288,8 @@ fn nodes(
     query: &NodesQuery,
 ) -> Result<Vec<StoredNode>, StoreError> {
     let error = || StoreError::of("read the nodes of a job");
-    let column = match query.order_by.unwrap_or_default() {
-        NodeOrder::Name => "certname",
-        NodeOrder::Duration => "finished - started",
-        NodeOrder::State => "state",
-        NodeOrder::StartTimestamp => "started",
-        NodeOrder::FinishTimestamp => "finished",
-    };
-    let direction = direction(query.order);
     let mut select = connection
-        .prepare_cached(&format!(
-            "SELECT certname, state, changed, started, finished, message, result FROM node_runs \
-             WHERE job = ?1 AND (?2 IS NULL OR state = ?2) \
-             ORDER BY {column} {direction}, node {direction} LIMIT ?3 OFFSET ?4"
-        ))
+        .prepare_cached(&nodes_statement(query))
         .map_err(error())?;
     let state = query.state.map(NodeState::text);
     let mut rows = select
@@ -327,6 +316,28 @@ fn nodes(
         });
     }
     Ok(nodes)
+}
+
+/// The condition on the state is there only when a state is asked for, so that an index serves it: a
+/// follower asks for the last that finished again and again, and may not cost a look at every node.
+pub(super) fn nodes_statement(query: &NodesQuery) -> String {
+    let column = match query.order_by.unwrap_or_default() {
+        NodeOrder::Name => "certname",
+        NodeOrder::Duration => "finished - started",
+        NodeOrder::State => "state",
+        NodeOrder::StartTimestamp => "started",
+        NodeOrder::FinishTimestamp => "finished",
+    };
+    let direction = direction(query.order);
+    let state = match query.state {
+        Some(_) => "state = ?2",
+        None => "?2 IS NULL",
+    };
+    format!(
+        "SELECT certname, state, changed, started, finished, message, result FROM node_runs \
+         WHERE job = ?1 AND {state} \
+         ORDER BY {column} {direction}, node {direction} LIMIT ?3 OFFSET ?4"
+    )
 }
 
 fn events(connection: &Connection, id: JobId, start: i64) -> Result<Vec<StoredEvent>, StoreError> {

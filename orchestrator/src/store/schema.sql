@@ -45,6 +45,8 @@ CREATE TABLE node_runs (
     PRIMARY KEY (job, node)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX node_runs_transaction ON node_runs (transaction_id);
+-- What followers of a job ask for all the time: how many nodes are in a state, and which came last.
+CREATE INDEX node_runs_state ON node_runs (job, state, finished);
 
 CREATE TABLE events (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orchestrator_api::{JobOrder, JobState, JobsQuery, NodeState, Order, Scope, TaskOptions, Time};
+use orchestrator_api::{
+    JobOrder, JobState, JobsQuery, NodeOrder, NodeState, NodesQuery, Order, Scope, TaskOptions,
+    Time,
+};
 use pcp::uri::Certname;
 use serde_json::{Map, json};
 
@@ -21,6 +24,30 @@ impl Store {
         })
         .await
         .unwrap();
+    }
+
+    /// Keeps the disk busy until what is given back is dropped.
+    pub(crate) async fn hold_writes(&self) -> std::sync::mpsc::Sender<()> {
+        let (release, held) = std::sync::mpsc::channel();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let write = self.write(move |_| {
+            begin.send(()).unwrap();
+            held.recv().unwrap_err();
+            Ok(())
+        });
+        tokio::select! {
+            result = write => panic!("the write is over: {result:?}"),
+            result = begun => result.unwrap(),
+        }
+        release
+    }
+
+    /// Waits until a write waits for the disk.
+    pub(crate) async fn write_waits(&self) {
+        let mut polls = tokio::time::interval(Duration::from_millis(10));
+        while self.writer.waiting() == 0 {
+            polls.tick().await;
+        }
     }
 }
 
@@ -180,7 +207,7 @@ async fn a_second_end_changes_nothing() {
     )
     .await;
     let nodes = store
-        .nodes(job, orchestrator_api::NodesQuery::default())
+        .nodes(job, NodesQuery::default())
         .await
         .unwrap()
         .unwrap();
@@ -312,4 +339,35 @@ async fn nobody_else_can_read_the_files() {
     }
     let error = Store::open(&dir.path().join("no/such/a.db")).unwrap_err();
     assert!(error.with_hint().contains("No such file or directory"));
+}
+
+#[tokio::test]
+async fn following_a_job_does_not_cost_a_look_at_all_of_its_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a.db")).unwrap();
+    let query = NodesQuery {
+        limit: Some(10),
+        order_by: Some(NodeOrder::FinishTimestamp),
+        order: Some(Order::Desc),
+        state: Some(NodeState::Finished),
+        ..NodesQuery::default()
+    };
+    let statements = [
+        query::nodes_statement(&query),
+        query::NODE_COUNTS.to_owned(),
+    ];
+    for statement in statements {
+        let plan = format!("EXPLAIN QUERY PLAN {statement}");
+        let plan: Vec<String> = store
+            .read(move |connection| {
+                let mut select = connection.prepare(&plan).unwrap();
+                let rows = select.raw_query().mapped(|row| row.get(3));
+                Ok(rows.collect::<Result<_, _>>().unwrap())
+            })
+            .await
+            .unwrap();
+        let plan = plan.join("; ");
+        assert!(plan.contains("node_runs_state"), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    }
 }

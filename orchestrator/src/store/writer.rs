@@ -72,6 +72,14 @@ impl Writer {
     }
 }
 
+#[cfg(test)]
+impl Writer {
+    /// How many writes wait for the thread.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+}
+
 /// Does a batch in one transaction. What fails by itself is undone by itself; when the transaction
 /// fails, everybody is told so.
 fn write(connection: &mut Connection, batch: Vec<Work>) {

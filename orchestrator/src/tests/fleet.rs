@@ -88,12 +88,17 @@ impl Fleet {
 
     /// Sends what is not acknowledged.
     pub(crate) async fn report(&self) {
+        self.report_of(|_| true).await;
+    }
+
+    /// Sends what is not acknowledged of some nodes.
+    pub(crate) async fn report_of(&self, is_meant: impl Fn(&str) -> bool) {
         let (messages, sender) = {
             let state = self.state.lock().unwrap();
             let open = state
                 .spool
                 .iter()
-                .filter(|(_, spooled)| !spooled.acknowledged);
+                .filter(|(_, spooled)| !spooled.acknowledged && is_meant(&spooled.certname));
             let messages: Vec<_> = open.map(|(id, spooled)| outcome(id, spooled)).collect();
             (messages, state.to_orchestrator.clone())
         };

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use pxp::ActionResult;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::Home;
 use super::fleet::Fleet;
+use super::{Home, Server};
 
 #[tokio::test]
 async fn a_running_job_survives_and_its_results_are_recorded_once() {
@@ -131,23 +131,7 @@ async fn a_full_disk_loses_nothing_and_acknowledges_nothing() {
     fleet.requested(1).await;
     server.store.limit_pages(1).await;
     fleet.release().await;
-    let mut polls = tokio::time::interval(Duration::from_millis(10));
-    let refused = async {
-        while server
-            .client
-            .get(format!("{}/status/v1/simple", server.base))
-            .send()
-            .await
-            .unwrap()
-            .status()
-            != StatusCode::SERVICE_UNAVAILABLE
-        {
-            polls.tick().await;
-        }
-    };
-    tokio::time::timeout(super::DEADLINE, refused)
-        .await
-        .unwrap();
+    refused(&server).await;
     assert!(fleet.spool(|spool| spool.values().all(|one| !one.acknowledged)));
     let description = "x".repeat(4000);
     let nodes = vec!["a"; 20_000];
@@ -168,4 +152,83 @@ async fn a_full_disk_loses_nothing_and_acknowledges_nothing() {
         jobs["pagination"]["total"], 1,
         "a refused request became a job"
     );
+}
+
+#[tokio::test]
+async fn a_job_whose_caller_goes_away_while_it_is_stored_is_run_all_the_same() {
+    let home = Home::new();
+    let fleet = Fleet::echo(&["a"]);
+    let server = home.start(&fleet).await;
+    // Behind its end nothing else is written.
+    let first = server.run("sample::hello", json!({}), &["a"]).await;
+    server.end(&first).await;
+    let disk = server.store.hold_writes().await;
+    let body = json!({"task": "sample::hello", "scope": {"nodes": ["a"]}});
+    tokio::select! {
+        answer = server.post("/orchestrator/v1/command/task", body) => panic!("{answer:?}"),
+        () = server.store.write_waits() => {}
+    }
+    // It comes on the same connection, behind the news that the caller has gone away.
+    server.get("/status/v1/services").await;
+    drop(disk);
+    assert_eq!(server.end("2").await["state"], "finished");
+}
+
+#[tokio::test]
+async fn what_the_disk_refused_is_stored_before_the_end_with_what_was_decided_since() {
+    let home = Home::new();
+    let fleet = Fleet::new(&["a", "b"], |_, _| ActionResult {
+        exitcode: 0,
+        stdout: Some("x".repeat(500_000)),
+        stderr: None,
+    });
+    fleet.hold();
+    let server = home.start(&fleet).await;
+    let job = server.run("sample::hello", json!({}), &["a", "b"]).await;
+    fleet.requested(2).await;
+    server.store.limit_pages(1).await;
+    fleet.report_of(|name| name == "a").await;
+    refused(&server).await;
+    let stop = json!({"job": job, "force": true});
+    let mut polls = tokio::time::interval(Duration::from_millis(10));
+    let is_decided = async {
+        let path = "/status/v1/services/orchestrator-service?level=debug";
+        while server.call(Method::GET, path, None).await.1["status"]["active_jobs"] != 0 {
+            polls.tick().await;
+        }
+    };
+    tokio::select! {
+        answer = server.post("/orchestrator/v1/command/stop", stop) => panic!("{answer:?}"),
+        () = is_decided => {}
+    }
+    server.store.limit_pages(1_000_000).await;
+    server.stop().await;
+
+    let server = home.start(&fleet).await;
+    let job = server.get(&format!("/orchestrator/v1/jobs/{job}")).await;
+    assert_eq!(
+        (&job["state"], &job["node_states"]),
+        (&json!("stopped"), &json!({"finished": 1, "stopped": 1}))
+    );
+}
+
+/// Waits until the database refuses what is decided.
+async fn refused(server: &Server) {
+    let mut polls = tokio::time::interval(Duration::from_millis(10));
+    let refused = async {
+        while server
+            .client
+            .get(format!("{}/status/v1/simple", server.base))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            != StatusCode::SERVICE_UNAVAILABLE
+        {
+            polls.tick().await;
+        }
+    };
+    tokio::time::timeout(super::DEADLINE, refused)
+        .await
+        .unwrap();
 }
