@@ -1,20 +1,32 @@
 //! The code of environments: which tasks there are, and what they take. Read from the module
 //! directories each time, by one thread, so that what is on disk is what holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use task_data::{ListError, ModulePath, Task, TaskError, TaskName, TaskSummary};
+use task_data::{ListError, ModulePath, Survey, Task, TaskError, TaskName, TaskSummary};
 
 use crate::worker::Worker;
 
 /// Reads tasks of environments. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Code {
-    reader: Arc<Worker<BTreeMap<String, ModulePath>>>,
+    names: Arc<[String]>,
+    reader: Arc<Worker<BTreeMap<String, Environment>>>,
 }
+
+/// An environment as its reader has it.
+struct Environment {
+    path: ModulePath,
+    faults: Faults,
+}
+
+/// The faults of an environment's tasks that are in the log already: whoever maintains the modules is
+/// told once, however often the tasks are listed, and again when a fault comes back.
+#[derive(Debug, Default)]
+struct Faults(BTreeSet<String>);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,21 +61,40 @@ impl Code {
             .into_iter()
             .map(|(name, directories)| {
                 let path = ModulePath::new(directories).in_environment(&name);
-                (name, path)
+                let faults = Faults::default();
+                (name, Environment { path, faults })
             })
             .collect();
         Ok(Self {
+            names: environments.keys().cloned().collect(),
             reader: Arc::new(Worker::start("code-read", environments)?),
         })
     }
 
-    /// All tasks of an environment.
+    /// All tasks of an environment. What is wrong with others goes to the log.
     ///
     /// # Errors
     /// [`CodeError`].
     pub(crate) async fn list(&self, environment: &str) -> Result<Vec<TaskSummary>, CodeError> {
-        self.read(environment, |path| path.list().map_err(CodeError::List))
-            .await
+        let name = environment.to_owned();
+        self.read(environment, move |environment| {
+            let survey = environment.path.survey().map_err(CodeError::List)?;
+            for fault in environment.faults.news(&survey) {
+                tracing::warn!(environment = name, fault, "fault in a module");
+            }
+            Ok(survey.tasks)
+        })
+        .await
+    }
+
+    /// Looks at the tasks of all environments, so that what is wrong with them is in the log.
+    pub(crate) async fn survey(&self) {
+        for environment in self.names.iter() {
+            if let Err(error) = self.list(environment).await {
+                let error = daemon::error_chain(&error);
+                tracing::warn!(environment, error, "tasks not looked at");
+            }
+        }
     }
 
     /// One task of an environment, with the digests of its files as they are now.
@@ -71,11 +102,14 @@ impl Code {
     /// # Errors
     /// [`CodeError`].
     pub(crate) async fn task(&self, environment: &str, name: TaskName) -> Result<Task, CodeError> {
-        self.read(environment, move |path| {
-            path.task(&name).map_err(|source| CodeError::Task {
-                name,
-                source: Box::new(source),
-            })
+        self.read(environment, move |environment| {
+            environment
+                .path
+                .task(&name)
+                .map_err(|source| CodeError::Task {
+                    name,
+                    source: Box::new(source),
+                })
         })
         .await
     }
@@ -83,15 +117,63 @@ impl Code {
     async fn read<T: Send + 'static>(
         &self,
         environment: &str,
-        work: impl FnOnce(&ModulePath) -> Result<T, CodeError> + Send + 'static,
+        work: impl FnOnce(&mut Environment) -> Result<T, CodeError> + Send + 'static,
     ) -> Result<T, CodeError> {
         let environment = environment.to_owned();
         self.reader
-            .run(move |environments| match environments.get(&environment) {
-                Some(path) => work(path),
-                None => Err(CodeError::UnknownEnvironment(environment)),
-            })
+            .run(
+                move |environments| match environments.get_mut(&environment) {
+                    Some(environment) => work(environment),
+                    None => Err(CodeError::UnknownEnvironment(environment)),
+                },
+            )
             .await
             .map_err(|_| CodeError::NoAnswer)?
+    }
+}
+
+impl Faults {
+    /// The faults that a survey has found and the one before has not.
+    fn news(&mut self, survey: &Survey) -> Vec<String> {
+        let broken = survey
+            .broken
+            .iter()
+            .map(|(name, error)| format!("task {name}: {}", daemon::error_chain(error)));
+        let odd = survey
+            .warnings
+            .iter()
+            .map(|(name, warning)| format!("task {name}: {warning}"));
+        let now: BTreeSet<String> = broken.chain(odd).collect();
+        let news = now.difference(&self.0).cloned().collect();
+        self.0 = now;
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_in_a_module_is_told_once_and_again_when_it_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let tasks = dir.path().join("sample/tasks");
+        std::fs::create_dir_all(&tasks).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(tasks.join(name), text).unwrap();
+        write("broken.json", "{}");
+        write("odd.sh", "");
+        write("odd.json", r#"{"private": "yes"}"#);
+        let path = ModulePath::new(vec![dir.path().to_owned()]);
+        let mut faults = Faults::default();
+        let mut news = || faults.news(&path.survey().unwrap());
+        let told = news();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("task sample::broken: "), "{told:?}");
+        assert!(told[1].contains("task sample::odd: 'private'"), "{told:?}");
+        assert!(news().is_empty());
+        write("broken.sh", "");
+        assert!(news().is_empty());
+        std::fs::remove_file(tasks.join("broken.sh")).unwrap();
+        assert_eq!(news(), told[..1]);
     }
 }

@@ -182,6 +182,9 @@ impl Bound {
         let (dispatcher, dispatch) =
             Dispatcher::new(controller, self.store.clone(), library.clone(), clock, mesh);
         tasks.spawn_core("dispatch", dispatcher.run(tasks.shutdown_token()));
+        // What is wrong with modules is in the log before anybody asks for them.
+        let surveyed = code.clone();
+        tasks.spawn("survey", async move { surveyed.survey().await });
         let certname = self.identity.certname();
         let router = http::router(Api {
             store: self.store,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{ListError, TaskError};
-use crate::files::{Located, TaskFile, locate};
+use crate::files::{Located, TaskFile, locate, within};
 use crate::metadata::Metadata;
 use crate::name::{TaskName, is_name};
 use crate::task::Task;
@@ -54,6 +54,8 @@ pub struct Survey {
     pub tasks: Vec<TaskSummary>,
     /// The broken ones, by name. For the log: no list shows them.
     pub broken: Vec<(TaskName, TaskError)>,
+    /// What is odd about the metadata of sound ones. For the log, too.
+    pub warnings: Vec<(TaskName, String)>,
 }
 
 /// The `tasks` directory of one module.
@@ -98,16 +100,23 @@ impl ModulePath {
         let mut survey = Survey {
             tasks: Vec::new(),
             broken: Vec::new(),
+            warnings: Vec::new(),
         };
         for (module, root) in self.modules()? {
             let directory = TasksDirectory::read(&module, root)?;
             for name in directory.task_names() {
                 match self.describe(&directory, &name) {
-                    Ok((metadata, _)) => survey.tasks.push(TaskSummary {
-                        name,
-                        private: metadata.private,
-                        description: metadata.description.unwrap_or_default(),
-                    }),
+                    Ok((metadata, _)) => {
+                        let warnings = metadata.warnings.into_iter();
+                        survey
+                            .warnings
+                            .extend(warnings.map(|warning| (name.clone(), warning)));
+                        survey.tasks.push(TaskSummary {
+                            name,
+                            private: metadata.private,
+                            description: metadata.description.unwrap_or_default(),
+                        });
+                    }
                     Err(error) => survey.broken.push((name, error)),
                 }
             }
@@ -238,6 +247,7 @@ impl TasksDirectory {
             return Ok(Metadata::default());
         }
         let path = self.path().join(file);
+        within(&self.root, &self.module, &path)?;
         let text = match read_metadata(&path) {
             Ok(text) => text,
             Err(source) => return Err(TaskError::UnreadableMetadata { path, source }),
