@@ -267,7 +267,7 @@ fn walk(
 
 /// Refuses a path that a symbolic link takes out of its module: a module may share its own files
 /// with the nodes, not those of the machine it lies on.
-fn within(root: &Path, module: &str, path: &Path) -> Result<(), TaskError> {
+pub(crate) fn within(root: &Path, module: &str, path: &Path) -> Result<(), TaskError> {
     let resolve = |path: &Path| {
         path.canonicalize()
             .map_err(|source| unreadable(path, source))

@@ -406,6 +406,12 @@ fn links_may_point_within_the_module_and_nowhere_else() {
         fault.ends_with("/m/tasks/outside.sh leads out of the module m"),
         "{fault}"
     );
+    // What metadata say is shown to callers.
+    modules.write("m/tasks/linked.sh", "x");
+    modules.write("elsewhere.json", r#"{"description": "not of this module"}"#);
+    symlink("../../elsewhere.json", m.join("tasks/linked.json")).unwrap();
+    let fault = modules.fault("m::linked", "invalid-file");
+    assert!(fault.contains("linked.json leads out"), "{fault}");
     for (entry, text) in [
         ("m/files/secret", "leads out of the module m"),
         ("m/files/real/etc/", "leads out of the module m"),
