@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use orchestrator_api::{EventType, Job, Node, NodeState};
+use orchestrator_api::{Event, EventType, Job, Node, NodeState};
 
 use crate::client::{Client, Page};
 use crate::error::Failure;
@@ -35,7 +35,7 @@ pub(crate) struct Follower<'a> {
     /// Nodes whose end was announced, and whose result has not been fetched.
     awaited: HashSet<(NodeState, String)>,
     reported: HashSet<String>,
-    running: u64,
+    running: HashSet<String>,
     is_over: bool,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Follower<'a> {
             next_event: None,
             awaited: HashSet::new(),
             reported: HashSet::new(),
-            running: 0,
+            running: HashSet::new(),
             is_over: false,
         }
     }
@@ -59,7 +59,7 @@ impl<'a> Follower<'a> {
 
     /// How many nodes have been started and not ended.
     pub(crate) fn running(&self) -> u64 {
-        self.running
+        u64::try_from(self.running.len()).unwrap_or(u64::MAX)
     }
 
     /// Looks once. After an error it may be called again: nothing that was seen is lost.
@@ -73,10 +73,10 @@ impl<'a> Follower<'a> {
             .await?;
         self.next_event = Some(events.next_events.event);
         for event in events.items {
+            count(&mut self.running, &event);
             self.is_over |= event.event_type.is_last();
             let state = match event.event_type {
                 EventType::NodeRunning => {
-                    self.running += 1;
                     news.extend(event.details.node.map(News::Started));
                     continue;
                 }
@@ -90,9 +90,6 @@ impl<'a> Follower<'a> {
                 EventType::NodeSkipped => NodeState::Skipped,
                 EventType::JobFinished | EventType::JobAborted => continue,
             };
-            if matches!(state, NodeState::Finished | NodeState::Failed) {
-                self.running = self.running.saturating_sub(1);
-            }
             if let Some(name) = event.details.node
                 && !self.reported.contains(&name)
             {
@@ -154,6 +151,23 @@ impl<'a> Follower<'a> {
     }
 }
 
+/// Which nodes run, by what happens. One that ends in an error may have been running or not.
+fn count(running: &mut HashSet<String>, event: &Event) {
+    let Some(name) = &event.details.node else {
+        return;
+    };
+    match event.event_type {
+        EventType::NodeRunning => running.extend([name.clone()]),
+        EventType::NodeFinished
+        | EventType::NodeFailed
+        | EventType::NodeErrored
+        | EventType::NodeSkipped => {
+            running.remove(name);
+        }
+        EventType::JobStopping | EventType::JobFinished | EventType::JobAborted => {}
+    }
+}
+
 /// All nodes of a job, by name.
 ///
 /// # Errors
@@ -183,5 +197,28 @@ async fn list(client: &Client, job: &str, page: &mut Page) -> Result<Option<Vec<
             Err(Failure::AnswerTooLarge { .. }) if page.limit > 1 => page.limit /= 2,
             Err(failure) => return Err(failure),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_ends_in_an_error_while_it_runs_is_not_counted_as_running() {
+        let mut running = HashSet::new();
+        let mut after = |event_type: &str, node: &str| {
+            let event = json!({"id": "1", "type": event_type, "message": "",
+                "timestamp": "2026-11-22T14:30:00Z", "details": {"node": node, "detail": {}}});
+            count(&mut running, &serde_json::from_value(event).unwrap());
+            running.len()
+        };
+        assert_eq!(after("node_running", "a"), 1);
+        assert_eq!(after("node_running", "b"), 2);
+        assert_eq!(after("node_errored", "never-started"), 2);
+        assert_eq!(after("node_errored", "a"), 1);
+        assert_eq!(after("node_finished", "b"), 0);
     }
 }
