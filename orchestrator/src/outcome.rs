@@ -23,6 +23,10 @@ const TASK_ERROR: &str = "puppetlabs.tasks/task-error";
 /// trace; what is cut off is at the beginning, because the cause comes last.
 const MAX_STDERR: usize = 16 * 1024;
 
+/// How many characters of an agent's reason for not running a task are kept. It stands in the result,
+/// in the node's details and in an event, and every follower of the job reads all events.
+const MAX_MESSAGE: usize = 4096;
+
 impl Outcome {
     /// The task ran to its end on the node.
     pub(crate) fn of_run(run: &ActionResult) -> Self {
@@ -48,7 +52,11 @@ impl Outcome {
 
     /// The task could not be run on the node, or was refused before it was sent.
     pub(crate) fn errored(certname: &str, message: impl Into<String>) -> Self {
-        let message = message.into();
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+            message.truncate(end);
+            message.push('…');
+        }
         Self {
             end: End::Errored,
             result: json!({
@@ -196,6 +204,14 @@ mod tests {
         let outcome = run(1, "", &format!("{}é cause", "ü".repeat(MAX_STDERR)));
         let msg = outcome.result["_error"]["msg"].as_str().unwrap();
         assert!(msg.len() < MAX_STDERR + 64 && msg.ends_with("é cause"));
+    }
+
+    #[test]
+    fn an_agent_cannot_fill_the_events_of_a_job_with_its_reason() {
+        let outcome = Outcome::errored("a", "ü".repeat(10_000_000));
+        let message = outcome.message.unwrap();
+        assert_eq!(message.chars().count(), MAX_MESSAGE + 1);
+        assert_eq!(outcome.result["msg"], message);
     }
 
     #[test]
