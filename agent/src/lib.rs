@@ -22,6 +22,7 @@ pub mod transaction;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::{Signal, Signals};
 use identity::{Identity, IdentityError};
 use pcp::ClientType;
 use pcp_client::{ClientConfig, ClientHandle};
@@ -179,13 +180,27 @@ pub async fn serve(config: &Config) -> daemon::ExitCode {
             return error.exit_code();
         }
     };
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "cannot listen for signals");
+            return daemon::ExitCode::Failure;
+        }
+    };
     daemon::ready();
-    let code = tokio::select! {
-        biased;
-        () = agent.failed() => daemon::ExitCode::Failure,
-        signal = daemon::signal() => {
-            tracing::info!(?signal, "stopping; running tasks go on");
-            daemon::ExitCode::Ok
+    let code = loop {
+        tokio::select! {
+            biased;
+            () = agent.failed() => break daemon::ExitCode::Failure,
+            signal = signals.next() => match signal {
+                Signal::Hangup => {
+                    tracing::warn!("SIGHUP: certificates are read at the start only; restart instead");
+                }
+                signal => {
+                    tracing::info!(?signal, "stopping; running tasks go on");
+                    break daemon::ExitCode::Ok;
+                }
+            },
         }
     };
     daemon::stopping();

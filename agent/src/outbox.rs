@@ -11,27 +11,33 @@ use pxp::{
     ProvisionalResponse, RpcError, TransactionId,
 };
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::engine::{Command, EngineHandle};
 use crate::results::{self, NoResult};
 use crate::runner::Runner;
 use crate::transaction::{Outcome, Request};
 
-/// How many answers wait to be sent. They are small, for results are read from disk only when it is
-/// their turn. When it is full, answers to requests are dropped: requesters ask again; outcomes stay
-/// in the spool and are tried again.
+/// How many answers wait to be sent. They are small: outcomes are read from disk only when it is
+/// their turn, and results of blocking requests keep their request's [`Places`] while they wait. When
+/// it is full, answers to requests are dropped: requesters ask again; outcomes stay in the spool and
+/// are tried again.
 const QUEUE: usize = 1024;
 
 /// Puts answers in line.
 #[derive(Debug, Clone)]
 pub struct Outbox(mpsc::Sender<Outgoing>);
 
+/// What a blocking request has taken of the agent's limits: its place among those in hand, and its
+/// share of their memory. Given back when the answer has left.
+pub type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
 /// An answer.
 #[derive(Debug)]
 pub struct Outgoing {
     to: Uri,
     content: Content,
+    places: Option<Places>,
 }
 
 #[derive(Debug)]
@@ -75,7 +81,11 @@ impl Outbox {
             Ok(()) => true,
             Err(error) => {
                 let outgoing = error.into_inner();
-                tracing::warn!(to = %outgoing.to, "answer dropped: the outbox is full");
+                if matches!(outgoing.content, Content::Outcome { tracked: true, .. }) {
+                    tracing::debug!(to = %outgoing.to, "outcome waits: the outbox is full");
+                } else {
+                    tracing::warn!(to = %outgoing.to, "answer dropped: the outbox is full");
+                }
                 false
             }
         }
@@ -98,6 +108,7 @@ impl Outgoing {
                 in_reply_to: request.id,
                 text: text.to_owned(),
             },
+            places: None,
         }
     }
 
@@ -111,6 +122,7 @@ impl Outgoing {
                 id: request.id.to_string(),
                 description: text.to_owned(),
             }),
+            places: None,
         }
     }
 
@@ -120,6 +132,7 @@ impl Outgoing {
         Self {
             to: request.requester.clone(),
             content: Content::Error(error(request, text)),
+            places: None,
         }
     }
 
@@ -142,12 +155,18 @@ impl Outgoing {
             content: Content::Provisional(ProvisionalResponse {
                 transaction_id: request.id.clone(),
             }),
+            places: None,
         }
     }
 
     /// The results of a blocking request.
     #[must_use]
-    pub fn blocking(request: &Envelope, id: TransactionId, results: JsonObject) -> Self {
+    pub fn blocking(
+        request: &Envelope,
+        id: TransactionId,
+        results: JsonObject,
+        places: Places,
+    ) -> Self {
         let response = BlockingResponse {
             transaction_id: id,
             results,
@@ -155,6 +174,7 @@ impl Outgoing {
         Self {
             to: request.sender.clone(),
             content: Content::Blocking(Box::new(response), request.id),
+            places: Some(places),
         }
     }
 
@@ -178,6 +198,7 @@ impl Outgoing {
                 outcome: outcome.clone(),
                 tracked,
             },
+            places: None,
         }
     }
 }
@@ -221,7 +242,11 @@ impl Sender {
     }
 
     async fn send(&self, outgoing: Outgoing) {
-        let Outgoing { to, content } = outgoing;
+        let Outgoing {
+            to,
+            content,
+            places,
+        } = outgoing;
         match content {
             Content::PcpError { in_reply_to, text } => {
                 let mut message = self.message(to, "error_message", pxp::write(&text));
@@ -253,6 +278,7 @@ impl Sender {
                 }
             }
         }
+        drop(places);
     }
 
     async fn send_outcome(&self, request: &Request, outcome: Outcome) -> bool {

@@ -12,7 +12,7 @@ use pxp::{ActionResult, TransactionId};
 use sandbox::{Alive, Flushing, Job, Policy, Prepared, Profile, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::cache::{Cache, CacheError};
 use crate::disk::{Disk, DiskError};
@@ -79,6 +79,8 @@ enum NotStarted {
     Stopping,
     #[error("its files could not be had")]
     Files(#[source] CacheError),
+    #[error("its files did not arrive within its time limit of {} s", .0.as_secs())]
+    Late(Duration),
     #[error("its parameters cannot be handed over")]
     Parameters(#[source] TaskError),
     #[error("this host cannot run it as it must be run")]
@@ -287,7 +289,15 @@ impl Runner {
         task.timeout().map_or(own, |asked| asked.min(own))
     }
 
+    /// Fetches the task's files. They may take as long as the task itself may: a source that gives a
+    /// byte now and then must not hold a place for ever.
     async fn stage(&self, task: &Task, directory: &Path) -> Result<(), NotStarted> {
+        let limit = self.limit(task);
+        let staged = timeout(limit, self.place_files(task, directory)).await;
+        staged.map_err(|_| NotStarted::Late(limit))?
+    }
+
+    async fn place_files(&self, task: &Task, directory: &Path) -> Result<(), NotStarted> {
         let staging = directory.join(STAGING);
         for (path, file) in task.files() {
             let to = staging.join(path);

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::digest::RequestDigest;
 use crate::engine::{Command, EngineHandle, Progress};
 use crate::modules::{Action, Immediate, Process, status};
-use crate::outbox::{Outbox, Outgoing};
+use crate::outbox::{Outbox, Outgoing, Places};
 use crate::results::NoResult;
 use crate::runner::Runner;
 use crate::transaction::{Notify, Request};
@@ -224,6 +224,7 @@ impl Session {
             engine: self.engine.clone(),
             outbox: self.outbox.clone(),
             runner: self.runner.clone(),
+            places: (place, memory),
         };
         let shutdown = self.tasks.shutdown_token();
         self.tasks.spawn("blocking-request", async move {
@@ -232,7 +233,6 @@ impl Session {
                 () = shutdown.cancelled() => {}
                 () = job.run(action) => {}
             }
-            drop((place, memory));
         });
     }
 
@@ -284,6 +284,7 @@ struct Blocking {
     engine: EngineHandle,
     outbox: Outbox,
     runner: Runner,
+    places: Places,
 }
 
 impl Blocking {
@@ -300,7 +301,7 @@ impl Blocking {
             }
         };
         let answer = match results {
-            Ok(results) => Outgoing::blocking(&self.envelope, self.id, results),
+            Ok(results) => Outgoing::blocking(&self.envelope, self.id, results, self.places),
             Err(NoResult(text)) => Outgoing::refusal(&self.envelope, self.id, &text),
         };
         self.outbox.send(answer).await;

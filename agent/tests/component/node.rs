@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use lab_ca::CertificateAuthority;
+use nix::sys::signal::Signal;
 use pcp::Digest;
 use pxp_agent::Agent;
 use pxp_agent::config::Config;
@@ -127,9 +128,13 @@ impl Program {
     }
 
     pub(crate) fn terminate(mut self) -> Option<i32> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
         self.0.wait().unwrap().code()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
     }
 }
 

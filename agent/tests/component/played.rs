@@ -1,6 +1,6 @@
 //! A broker that does exactly what a test tells it, on bare quinn, with a controller behind it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,6 +38,8 @@ pub(crate) struct Broker {
 #[derive(Default)]
 struct Shelf {
     content: Mutex<HashMap<Digest, Vec<u8>>>,
+    /// Files whose size is told and of which no byte ever comes.
+    stuck: Mutex<HashSet<Digest>>,
     questions: AtomicUsize,
 }
 
@@ -101,6 +103,11 @@ impl Broker {
     }
 
     /// How often a file was asked for.
+    /// Has the file, but never gets round to sending it.
+    pub(crate) fn withholds(&self, digest: Digest) {
+        self.files.stuck.lock().unwrap().insert(digest);
+    }
+
     pub(crate) fn questions(&self) -> usize {
         self.files.questions.load(Ordering::SeqCst)
     }
@@ -167,6 +174,11 @@ async fn give(connection: Connection, files: Arc<Shelf>, tasks: daemon::Tasks) {
         tasks.spawn("file", async move {
             let query = content::question(send, receive).await.expect("a question");
             files.questions.fetch_add(1, Ordering::SeqCst);
+            if files.stuck.lock().unwrap().contains(&query.digest) {
+                let (nothing, _kept) = tokio::io::duplex(1);
+                query.found(1, nothing).await.ok();
+                return;
+            }
             let content = files.content.lock().unwrap().get(&query.digest).cloned();
             match content {
                 Some(content) => {

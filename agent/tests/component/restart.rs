@@ -284,3 +284,15 @@ async fn parameters_are_neither_logged_nor_written_down() {
     program.kill();
     found("afterwards");
 }
+
+#[tokio::test]
+async fn a_hangup_does_not_end_the_agent() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let (program, mut peer) = node.spawn().await;
+    program.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("it says so", || node.read("log").contains("SIGHUP")).await;
+    peer.status(&node.id("t1"), Status::Unknown).await;
+    assert_eq!(program.terminate(), Some(0));
+}

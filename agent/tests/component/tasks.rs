@@ -178,6 +178,23 @@ async fn a_time_limit_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
+async fn files_that_never_arrive_hold_a_task_no_longer_than_its_time_limit() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let t1 = &node.id("t1");
+    let digest = node.broker.has(b"#!/bin/sh\n");
+    node.broker.withholds(digest);
+    let (_agent, mut peer) = node.start().await;
+    let request = task(t1, digest, "{}", r#","timeout":1"#);
+    peer.request(NonBlockingRequest, &request).await;
+    peer.expect(ProvisionalResponse).await;
+    let error = peer.error(t1).await;
+    assert!(error.contains("did not run"), "{error}");
+    assert!(error.contains("within its time limit of 1 s"), "{error}");
+}
+
+#[tokio::test]
 async fn output_that_is_no_text_is_an_error_and_large_output_is_cut_and_said_to_be() {
     let Some(node) = Node::new("task-output-limit: 1000") else {
         return;

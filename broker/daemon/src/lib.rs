@@ -14,7 +14,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 
-pub use service::{Signal, Signals, ready, signal, status, stopping, watchdog};
+pub use service::{Signal, Signals, ready, status, stopping, watchdog};
 pub use tasks::Tasks;
 
 /// The version of all our binaries.

@@ -53,18 +53,6 @@ impl Signals {
     }
 }
 
-/// The next signal, for a process that waits once. In a loop use [`Signals`], which loses none.
-/// When the system refuses handlers this never ends, and signals keep their default effect.
-pub async fn signal() -> Signal {
-    match Signals::listen() {
-        Ok(mut signals) => signals.next().await,
-        Err(error) => {
-            tracing::warn!(%error, "cannot listen for signals");
-            std::future::pending().await
-        }
-    }
-}
-
 /// Tells the service manager that start-up is over.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
