@@ -1,3 +1,5 @@
+//! Plans as they are made, written and refused.
+
 use super::*;
 
 fn policy() -> Policy {
