@@ -30,7 +30,7 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = String> + '_ {
 /// Whether a character beyond ASCII steers a terminal or reorders the text around it.
 pub(crate) fn steers(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -44,6 +44,7 @@ mod tests {
             r"\x1b[31mred\x07\x7f\u{9b}2J\r"
         );
         assert_eq!(printable("a\u{202e}b\u{2066}"), r"a\u{202e}b\u{2066}");
+        assert_eq!(printable("\u{61c}"), r"\u{61c}");
         assert_eq!(
             printable("\ttab \u{e9} \u{1f600}"),
             "\ttab \u{e9} \u{1f600}"
