@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -16,8 +17,16 @@ use tempfile::TempDir;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) fn wrapper() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_execution-wrapper"))
+    static WRAPPER: LazyLock<PathBuf> =
+        LazyLock::new(|| match std::env::var_os(WRAPPER_VARIABLE) {
+            Some(path) => path.into(),
+            None => env!("CARGO_BIN_EXE_execution-wrapper").into(),
+        });
+    &WRAPPER
 }
+
+/// Names another copy of the wrapper, for users who cannot read the one that was built.
+pub(crate) const WRAPPER_VARIABLE: &str = "TEST_EXECUTION_WRAPPER";
 
 /// One run, still to be started.
 #[derive(Debug)]
