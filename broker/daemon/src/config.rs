@@ -1,6 +1,7 @@
 //! Configuration files: HOCON, one file or all `*.conf` of a directory merged in the order of their
-//! names, later ones over earlier ones. Everything that is wrong is found in one go and reported
-//! with file, line and key: a [`Fault`] each.
+//! names. A key that two of them set differently is a fault that names both places, as it is for
+//! Puppet's services: nobody should have to know which name sorts last. Everything that is wrong is
+//! found in one go and reported with file, line and key: a [`Fault`] each.
 //!
 //! What may be written is a struct whose fields are all optional (serde, `rename_all =
 //! "kebab-case"`); a key that no field stands for is a fault with the nearest known key as a hint.
@@ -8,19 +9,21 @@
 
 mod decode;
 mod faults;
+mod places;
 mod units;
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hocon::parser::{AstNode, parse_tokens};
+use hocon::parser::parse_tokens;
 use hocon::{Config, HoconError, HoconValue, ParseOptions, ResolveOptions};
 use serde::de::DeserializeOwned;
 
 pub use faults::{Fault, refuse};
 pub use units::{Lasting, Size, UnitError, bytes, duration};
+
+use places::Places;
 
 /// Reads a whole configuration: [`Source::read`] and [`Source::decode`] in one.
 ///
@@ -45,26 +48,21 @@ where
 pub struct Source {
     path: PathBuf,
     root: HoconValue,
-    lines: BTreeMap<Vec<String>, Place>,
-}
-
-#[derive(Debug, Clone)]
-struct Place {
-    file: PathBuf,
-    line: u32,
+    places: Places,
 }
 
 impl Source {
     /// Reads a file, or all `*.conf` of a directory.
     ///
     /// # Errors
-    /// A fault for each file that cannot be read or is not HOCON.
+    /// A fault for each file that cannot be read or is not HOCON, and for each key that two files
+    /// set differently.
     pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
-        let mut lines = BTreeMap::new();
+        let mut places = Places::default();
         let mut merged: Option<Config> = None;
         for file in files(path).map_err(|fault| vec![fault])? {
-            match read_file(&file, &mut lines) {
+            match read_file(&file, &mut places) {
                 Ok(config) => {
                     merged = Some(match merged {
                         Some(earlier) => config.with_fallback(&earlier),
@@ -74,6 +72,7 @@ impl Source {
                 Err(fault) => faults.push(fault),
             }
         }
+        faults.append(&mut places.conflicts);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -93,7 +92,7 @@ impl Source {
         Ok(Self {
             path: path.to_owned(),
             root: HoconValue::Object(root),
-            lines,
+            places,
         })
     }
 
@@ -132,10 +131,28 @@ impl Source {
         self.place(&path, problem.to_string(), None)
     }
 
+    /// The keys of the whole document, or of a section that is written with dots, in the order of
+    /// their names: for keys that are told about but not decoded.
+    #[must_use]
+    pub fn keys(&self, section: Option<&str>) -> Vec<String> {
+        let parts = section.iter().flat_map(|name| name.split('.'));
+        let mut value = Some(&self.root);
+        for part in parts {
+            value = value
+                .and_then(HoconValue::as_object)
+                .and_then(|object| object.get(part));
+        }
+        let mut keys: Vec<String> = value
+            .and_then(HoconValue::as_object)
+            .into_iter()
+            .flat_map(|object| object.keys().cloned())
+            .collect();
+        keys.sort();
+        keys
+    }
+
     fn place(&self, key: &[String], problem: String, hint: Option<String>) -> Fault {
-        let place = (1..=key.len())
-            .rev()
-            .find_map(|length| self.lines.get(key.get(..length)?));
+        let place = self.places.nearest(key);
         Fault {
             file: place.map_or_else(|| self.path.clone(), |place| place.file.clone()),
             line: place.map(|place| place.line),
@@ -165,44 +182,17 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     Ok(files)
 }
 
-fn read_file(file: &Path, lines: &mut BTreeMap<Vec<String>, Place>) -> Result<Config, Fault> {
+fn read_file(file: &Path, places: &mut Places) -> Result<Config, Fault> {
     let text = fs::read_to_string(file)
         .map_err(|error| Fault::of_file(file, format!("cannot be read: {error}")))?;
     let tokens = hocon::tokenize(&text).map_err(|error| syntax(file, &error.into()))?;
     let tree = parse_tokens(&tokens).map_err(|error| syntax(file, &error.into()))?;
-    note_lines(&tree, &mut Vec::new(), file, lines);
+    places.note(&tree, file);
     let mut options = ParseOptions::defaults().with_resolve_substitutions(false);
     if let Some(dir) = file.parent() {
         options = options.with_base_dir(dir.to_owned());
     }
     hocon::parse_string_with_options(&text, options).map_err(|error| syntax(file, &error))
-}
-
-/// Where each key stands; a key that stands twice counts where it stands last, as in HOCON.
-fn note_lines(
-    node: &AstNode,
-    prefix: &mut Vec<String>,
-    file: &Path,
-    lines: &mut BTreeMap<Vec<String>, Place>,
-) {
-    let AstNode::Object { fields, .. } = node else {
-        return;
-    };
-    for field in fields {
-        let depth = prefix.len();
-        for part in &field.key {
-            prefix.push(part.clone());
-            lines.insert(
-                prefix.clone(),
-                Place {
-                    file: file.to_owned(),
-                    line: u32::try_from(field.pos.line).unwrap_or(u32::MAX),
-                },
-            );
-        }
-        note_lines(&field.value, prefix, file, lines);
-        prefix.truncate(depth);
-    }
 }
 
 /// The parser's error as a fault. It may stand in an included file, which the parser does not name.

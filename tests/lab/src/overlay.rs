@@ -1,6 +1,6 @@
 //! Configuration files of the lab's processes: what the lab writes, and what is laid over it.
 //!
-//! Each process reads all `*.conf` of a directory, later names over earlier ones: the lab's own
+//! Each process reads one file of a directory of its own, in which later lines win: the lab's own
 //! first, then what is meant for all of its kind, then what is meant for it alone.
 
 use std::fmt::Write as _;
@@ -62,17 +62,9 @@ pub(crate) fn write(
             .map(|overlay| format!("{}\n", overlay.text))
             .collect()
     };
-    let parts = [
-        ("10-lab", text.to_owned()),
-        ("50-kind", of(kind)),
-        ("60-own", of(name)),
-    ];
-    for (part, text) in parts {
-        if !text.is_empty() {
-            let path = dir.join(format!("{part}.conf"));
-            fs::write(&path, text).map_err(file("write", path))?;
-        }
-    }
+    let text = format!("{text}\n{}{}", of(kind), of(name));
+    let path = dir.join("10-lab.conf");
+    fs::write(&path, text).map_err(file("write", path))?;
     Ok(dir)
 }
 

@@ -67,16 +67,14 @@ impl Dir {
 }
 
 #[test]
-fn a_directory_is_merged_in_the_order_of_names() {
+fn a_directory_is_merged_from_its_files() {
     let dir = Dir::with(&[
         (
             "10-broker.conf",
             r#"
             # Comments, units, and values with quotes and without.
-            base = "0.0.0.0"
             broker {
                 listen = ${base}":8142"
-                role: compiler
                 max-connections: "12"
                 max-message-size = 64KiB,
                 grace-period = 90s
@@ -86,7 +84,8 @@ fn a_directory_is_merged_in_the_order_of_names() {
         ),
         (
             "20-site.conf",
-            "broker.role = primary\nbase = \"::1\"\nlog.format = json",
+            "broker { role = primary, verify = yes }\nbase = \"::1\"\nlog.format = json\n\
+             broker.max-connections = 12\nbroker.controllers += c.example",
         ),
         ("notes.txt", "not { a configuration"),
     ]);
@@ -100,10 +99,39 @@ fn a_directory_is_merged_in_the_order_of_names() {
     assert_eq!(broker.max_connections, Some(12));
     assert_eq!(broker.max_message_size, Some(Size(65536)));
     assert_eq!(broker.grace_period, Some(Lasting(Duration::from_secs(90))));
-    assert_eq!(broker.controllers.unwrap(), ["a.example", "b.example"]);
-    assert_eq!(broker.verify, None);
+    let controllers = broker.controllers.unwrap();
+    assert_eq!(controllers, ["a.example", "b.example", "c.example"]);
+    assert_eq!(broker.verify, Some(true));
+    assert_eq!(source.keys(None), ["base", "broker", "log"]);
+    assert_eq!(source.keys(Some("log")), ["format"]);
+    assert_eq!(source.keys(Some("log.format")), [""; 0]);
     let log: LogFile = source.decode(Some("log"), &mut faults);
     assert_eq!(LogConfig::from(log).format, Format::Json);
+}
+
+#[test]
+fn a_key_that_two_files_set_differently_is_told_with_both_places() {
+    let dir = Dir::with(&[
+        (
+            "a.conf",
+            "broker {\n  role = primary\n  controllers = [a]\n}\nlog.format = plain\nlog.format = json\n",
+        ),
+        (
+            "b.conf",
+            "broker.role = compiler\nbroker.controllers = [\"a\"]\nlog = loud\n",
+        ),
+    ]);
+    let prefix = format!("{}/", dir.path().display());
+    let faults = Source::read(dir.path()).unwrap_err();
+    let texts = faults.iter().map(ToString::to_string);
+    let texts: Vec<_> = texts.map(|text| text.replace(&prefix, "")).collect();
+    assert_eq!(
+        texts,
+        [
+            "b.conf:1: broker.role: is set differently at a.conf:2; keep one of the two",
+            "b.conf:3: log: is set differently at a.conf:6; keep one of the two",
+        ]
+    );
 }
 
 #[test]
