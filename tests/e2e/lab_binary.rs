@@ -23,6 +23,36 @@ fn lab_run_shows_a_task_on_five_nodes_and_exits_with_zero() {
     assert!(shown.contains("5/5 nodes succeeded"), "{}", text(&output));
 }
 
+#[test]
+fn lab_load_gets_a_fleet_back_after_its_primary_and_a_compiler_were_killed() {
+    let output = Command::new(lab::bin("lab"))
+        .args([
+            "load",
+            "--agents",
+            "60",
+            "--kill",
+            "primary",
+            "--kill",
+            "compiler-1",
+        ])
+        .env("LAB_NO_BUILD", "1")
+        .output()
+        .expect("the lab starts");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let back: Vec<_> = shown
+        .lines()
+        .filter(|line| line.starts_with("back"))
+        .collect();
+    assert_eq!(back.len(), 2, "{shown}");
+    assert!(
+        back.iter().all(|line| line.contains("all 60 answered")),
+        "{shown}"
+    );
+    // Those of the compiler that was killed have new sessions; it had half of them.
+    assert!(!back[1].contains(" 0 new sessions"), "{shown}");
+}
+
 /// A `lab up` that is interrupted, as by Ctrl-C, when the test ends.
 struct Up(Child);
 

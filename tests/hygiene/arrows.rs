@@ -43,6 +43,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lab-ca", &[]),
     ("lab", &["lab-ca"]),
     (
+        "fleet",
+        &["lab-ca", "pcp", "pcp-client", "identity", "daemon"],
+    ),
+    (
         "perf",
         &["lab", "lab-ca", "pcp", "pcp-client", "identity", "daemon"],
     ),

@@ -9,7 +9,8 @@ use std::process::Command;
 use crate::LabError;
 
 /// The packages whose binaries a lab runs.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
+    "fleet",
     "pcp-broker",
     "pxp-agent",
     "execution-wrapper",

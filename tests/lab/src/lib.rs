@@ -5,7 +5,8 @@
 //! agents are connected. The processes are those that users run, found beside the running
 //! executable; nothing of the product is linked in. Dropping the [`Lab`] ends them all.
 //!
-//! The binary `lab` is a thin shell around it: `lab run`, `lab up`, `lab restart`, `lab cert`.
+//! The binary `lab` is a thin shell around it: `lab run`, `lab up`, `lab load`, `lab restart`,
+//! `lab cert`.
 
 mod api;
 mod binaries;

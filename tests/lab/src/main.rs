@@ -1,5 +1,6 @@
 //! `lab`: a whole mesh on this machine, to look at and to play with.
 
+mod load;
 mod run;
 mod signals;
 mod up;
@@ -27,6 +28,8 @@ enum Action {
     Run(RunArguments),
     /// Start a mesh and keep it running until Ctrl-C; other shells get in by `. DIR/lab.env`.
     Up(UpArguments),
+    /// Connect thousands of simulated agents, kill brokers under them, and print what that takes.
+    Load(load::LoadArguments),
     /// Start a process of a running lab again that has ended or was killed.
     Restart {
         /// The directory of the running lab.
@@ -116,6 +119,7 @@ fn act(action: Action) -> Result<ExitCode> {
     match action {
         Action::Run(arguments) => run::run(&arguments),
         Action::Up(arguments) => up::up(&arguments),
+        Action::Load(arguments) => load::load(&arguments),
         Action::Restart { dir, name } => {
             lab::control::restart(&dir, &name)?;
             say(&format!("{name} is ready"));

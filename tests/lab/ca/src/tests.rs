@@ -101,6 +101,29 @@ fn revoking_reaches_every_copy_also_after_opening_the_ca_again() {
 }
 
 #[test]
+fn many_are_issued_at_once_and_those_that_exist_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = CertificateAuthority::create(dir.path(), "lab").unwrap();
+    let first = std::fs::read(ca.issue("agent-1", &[]).unwrap().cert()).unwrap();
+    let names: Vec<_> = (1..=3).map(|number| format!("agent-{number}")).collect();
+    ca.issue_missing(&names).unwrap();
+    assert_eq!(std::fs::read(ca.ssl_dir("agent-1").cert()).unwrap(), first);
+    let serial = |name: &str| {
+        let der = certs(&ca.ssl_dir(name).cert());
+        let (_, cert) = X509Certificate::from_der(&der[0]).unwrap();
+        cert.raw_serial_as_string()
+    };
+    assert_eq!([serial("agent-2"), serial("agent-3")], ["04", "05"]);
+    // What was there before a fault is there after it.
+    let faulty = ["agent-4".to_owned(), "../x".to_owned()];
+    assert!(matches!(
+        ca.issue_missing(&faulty),
+        Err(CaError::Certname(_))
+    ));
+    ca.revoke("agent-4").unwrap();
+}
+
+#[test]
 fn a_certname_cannot_leave_its_folder() {
     let dir = tempfile::tempdir().unwrap();
     let ca = CertificateAuthority::create(dir.path(), "lab").unwrap();
