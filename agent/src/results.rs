@@ -119,6 +119,7 @@ pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<Action
         exitcode: ran.exitcode,
         stdout: Some(stdout).filter(|text| !text.is_empty()),
         stderr: Some(stderr).filter(|text| !text.is_empty()),
+        usage: None,
     })
 }
 

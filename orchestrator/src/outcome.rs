@@ -92,6 +92,7 @@ impl Outcome {
                         exitcode,
                         stdout: status.stdout.clone(),
                         stderr: status.stderr.clone(),
+                        usage: status.usage.clone(),
                     }),
                     (None, Some(message)) => Self::errored(certname, message),
                     (None, None) => Self::errored(certname, "the agent gave no exit code"),
@@ -141,6 +142,7 @@ mod tests {
             exitcode,
             stdout: (!stdout.is_empty()).then(|| stdout.to_owned()),
             stderr: (!stderr.is_empty()).then(|| stderr.to_owned()),
+            usage: None,
         })
     }
 
@@ -221,6 +223,7 @@ mod tests {
             exitcode: 1,
             stdout: Some("x".into()),
             stderr: None,
+            usage: None,
         };
         let status = StatusResult::finished(id.clone(), ran.clone());
         assert_eq!(

@@ -179,6 +179,7 @@ fn task_run(
         input,
         input_method: None,
         metadata: Some(TaskMetadata {
+            extensions: None,
             input_method: method(metadata.input_method),
             implementations,
             files: Some(metadata.files.clone()),

@@ -2,32 +2,46 @@
 //!
 //! A PXP message is the body of a PCP message, JSON text. Read [`kind`] (which messages there are),
 //! [`request`] and [`response`] (their bodies), then [`task`] and [`status`] (what the two modules
-//! that every agent has take and give). [`read`] turns the bytes of a body into one of these types,
+//! that every agent has take and give), [`actions`] (the original's other modules), [`stop`], [`output`], [`wishes`] and [`usage`] (what is new
+//! here). [`read`] turns the bytes of a body into one of these types,
 //! with the original's answer for each way in which they may be wrong.
 //!
 //! Parameters and output of actions stay JSON text ([`object::JsonObject`]) until somebody needs a
 //! value out of them, so that numbers arrive as they were sent; they are never printed.
 
+pub mod actions;
 pub mod id;
 pub mod kind;
 pub mod object;
+pub mod output;
 pub mod request;
 pub mod response;
 pub mod status;
+pub mod stop;
 pub mod task;
+pub mod usage;
+pub mod wishes;
 
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Error, IgnoredAny};
 
+pub use actions::{
+    Apply, ApplyPrep, CommandRun, DownloadEntry, FileDownload, PuppetRun, PuppetRunError,
+    PuppetRunResult, ScriptRun,
+};
 pub use id::{InvalidTransactionId, TransactionId};
 pub use kind::MessageKind;
 pub use object::{Input, JsonObject, NotAnObject};
+pub use output::{MAX_CHUNK, OutputChunk, OutputRequest, StreamChunk};
 pub use request::{BlockingRequest, NonBlockingRequest, OutcomeAcknowledgement};
 pub use response::{
     ActionResult, BlockingResponse, NonBlockingResponse, ProvisionalResponse, RpcError,
 };
 pub use status::{Status, StatusQuery, StatusResult};
-pub use task::{FileUri, Implementation, TaskFile, TaskMetadata, TaskRun};
+pub use stop::{StopRequest, StopResult, StopState};
+pub use task::{Extensions, FileUri, Implementation, TaskFile, TaskMetadata, TaskRun};
+pub use usage::{KilledBy, Usage};
+pub use wishes::{InvalidUserName, Profile, UserName, Wishes};
 
 /// Why a body is not the PXP message that its type announces. The texts are the original's, which
 /// the agent sends back as a PCP `error_message`.

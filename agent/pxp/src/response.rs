@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::TransactionId;
 use crate::object::JsonObject;
+use crate::usage::Usage;
 
 /// `rpc_provisional_response`: the request is durable on the agent and will have an outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,9 @@ pub struct ActionResult {
     /// What it wrote to standard error; absent when that is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
+    /// What it took; only for requesters that acknowledge outcomes, which know this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// Output may hold secrets and is never printed.

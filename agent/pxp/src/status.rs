@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::TransactionId;
 use crate::response::ActionResult;
+use crate::usage::Usage;
 
 /// The kind of the error that stands in for results when an action could not be run.
 pub const EXECUTION_ERROR: &str = "puppetlabs.pxp-agent/execution-error";
@@ -47,6 +48,9 @@ pub struct StatusResult {
     /// Standard error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
+    /// What it took; only for requesters that acknowledge outcomes, which know this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,6 +77,7 @@ impl StatusResult {
             exitcode: None,
             stdout: None,
             stderr: None,
+            usage: None,
         }
     }
 
@@ -90,6 +95,7 @@ impl StatusResult {
             exitcode: Some(result.exitcode),
             stdout: result.stdout,
             stderr: result.stderr,
+            usage: result.usage,
         }
     }
 
@@ -110,6 +116,7 @@ impl StatusResult {
             // Texts and an empty map are always JSON.
             stdout: serde_json::to_string(&output).ok(),
             stderr: None,
+            usage: None,
         }
     }
 

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::object::Input;
+use crate::wishes::Wishes;
 
 /// The parameters of `task run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +26,8 @@ pub struct TaskRun {
     /// Features of the node beyond what the agent knows itself; read when there is no metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
-    /// After how many seconds the agent ends the task, at most. An addition of ours; the agent's
-    /// own limit holds when it is lower or nothing is asked for.
+    /// After how many seconds the agent ends the task, at most. The first place of the wish
+    /// `time_limit`; the lowest limit holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
 }
@@ -69,6 +70,17 @@ pub struct TaskMetadata {
     /// Features of the node beyond what the agent knows itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
+    /// What is no part of the specification. Only our own part is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<Extensions>,
+}
+
+/// Extensions of a task's metadata, each below a name of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extensions {
+    /// What is asked of this agent: by the task's author, the orchestrator, or both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pxp_mesh: Option<Wishes>,
 }
 
 /// One executable of a task.
@@ -85,4 +97,19 @@ pub struct Implementation {
     /// How parameters reach this implementation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_method: Option<String>,
+}
+
+impl TaskRun {
+    /// What is asked of this agent.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        let extensions = self.metadata.as_ref().and_then(|m| m.extensions.as_ref());
+        let mut wishes = extensions
+            .and_then(|extensions| extensions.pxp_mesh.clone())
+            .unwrap_or_default();
+        let limits = wishes.time_limit.into_iter().chain(self.timeout);
+        // Zero has always meant that nothing is asked for.
+        wishes.time_limit = limits.filter(|seconds| *seconds > 0).min();
+        wishes
+    }
 }

@@ -2,9 +2,11 @@
 #![cfg(test)]
 
 use pxp::{
-    ActionResult, BlockingRequest, BlockingResponse, MessageKind, NonBlockingRequest,
-    NonBlockingResponse, OutcomeAcknowledgement, ProvisionalResponse, ReadError, RpcError, Status,
-    StatusResult, TaskRun, TransactionId,
+    ActionResult, Apply, BlockingRequest, BlockingResponse, CommandRun, FileDownload, KilledBy,
+    MessageKind, NonBlockingRequest, NonBlockingResponse, OutcomeAcknowledgement, OutputChunk,
+    OutputRequest, Profile, ProvisionalResponse, PuppetRun, PuppetRunError, PuppetRunResult,
+    ReadError, RpcError, ScriptRun, Status, StatusResult, StopRequest, StopResult, StopState,
+    StreamChunk, TaskRun, TransactionId, Wishes,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +36,95 @@ fn messages_are_written_as_they_were_read() {
     round_trip::<OutcomeAcknowledgement>(r#"{"transaction_id":"a"}"#);
     round_trip::<ActionResult>(r#"{"exitcode":1,"stderr":"no"}"#);
     round_trip::<StatusResult>(r#"{"transaction_id":"a","status":"running"}"#);
+}
+
+#[test]
+fn what_is_new_here_is_written_as_it_was_read() {
+    round_trip::<StopRequest>(r#"{"transaction_id":"a"}"#);
+    for state in ["stopped", "finished", "not_started", "unknown"] {
+        round_trip::<StopResult>(&format!(r#"{{"transaction_id":"a","state":"{state}"}}"#));
+    }
+    round_trip::<OutputRequest>(r#"{"transaction_id":"a","stdout":5,"stderr":0,"wait_ms":10000}"#);
+    round_trip::<OutputChunk>(
+        r#"{"transaction_id":"a","status":"running","stdout":{"offset":5,"next":8,"total":9,"data":"one"},"stderr":{"offset":0,"next":2,"total":2,"data_base64":"//4="},"end":false}"#,
+    );
+    round_trip::<Wishes>(r#"{"time_limit":60,"profile":"confined","run_as":"nobody"}"#);
+    round_trip::<Wishes>("{}");
+    round_trip::<ActionResult>(
+        r#"{"exitcode":143,"usage":{"profile":"standard","rule":"default","duration_ms":12,"cpu_ms":3,"peak_memory_bytes":4096,"killed_by":"time-limit","stdout_bytes":0,"stderr_bytes":0,"truncated":false}}"#,
+    );
+    round_trip::<StatusResult>(
+        r#"{"transaction_id":"a","status":"failure","exitcode":1,"usage":{"duration_ms":12,"stdout_bytes":0,"stderr_bytes":0,"truncated":false}}"#,
+    );
+    let killed = |text: &str| serde_json::from_str::<KilledBy>(text).unwrap();
+    assert_eq!(killed("\"stop\""), KilledBy::Stop);
+    assert_eq!(killed("\"something new\""), KilledBy::Other);
+    let stop: StopResult = pxp::read(br#"{"transaction_id":"a","state":"not_started"}"#).unwrap();
+    assert_eq!(stop.state, StopState::NotStarted);
+}
+
+#[test]
+fn the_actions_of_the_original_are_written_as_they_were_read() {
+    round_trip::<CommandRun>(r#"{"command":"uptime"}"#);
+    round_trip::<CommandRun>(r#"{"command":"uptime","pxp_mesh":{"profile":"host"}}"#);
+    round_trip::<ScriptRun>(
+        r#"{"script":{"filename":"x.sh","sha256":"0","uri":{"path":"/p","params":{"environment":"production"}}},"arguments":["a","b c"]}"#,
+    );
+    round_trip::<FileDownload>(
+        r#"{"files":[{"destination":"/tmp/x","link_source":"","uri":{"path":"/p","params":{}},"sha256":"0","kind":"file"}]}"#,
+    );
+    round_trip::<Apply>(r#"{"catalog":{ "x":1 },"apply_options":{"noop":true}}"#);
+    round_trip::<PuppetRun>(r#"{"env":[],"flags":["--noop"],"job":"7"}"#);
+    round_trip::<PuppetRunResult>(
+        r#"{"time":"unknown","transaction_uuid":"unknown","environment":"unknown","status":"unknown","metrics":{},"exitcode":-1,"version":1,"error_type":"agent_disabled","error":"x"}"#,
+    );
+    let error: PuppetRunError = serde_json::from_str("\"agent_exit_non_zero\"").unwrap();
+    assert_eq!(error, PuppetRunError::AgentExitNonZero);
+    let command: CommandRun = pxp::read(br#"{"command":"secret"}"#).unwrap();
+    assert!(!format!("{command:?}").contains("secret"));
+}
+
+#[test]
+fn a_piece_of_output_that_does_not_add_up_is_refused() {
+    for text in [
+        r#"{"offset":0,"next":3,"total":3,"data":"ab"}"#,
+        r#"{"offset":0,"next":2,"total":1,"data":"ab"}"#,
+        r#"{"offset":0,"next":0,"total":1}"#,
+        r#"{"offset":0,"next":1,"total":1,"data":"a","data_base64":"YQ=="}"#,
+        r#"{"offset":0,"next":1,"total":1,"data_base64":"Y"}"#,
+        r#"{"offset":18446744073709551615,"next":0,"total":1,"data":"a"}"#,
+    ] {
+        assert!(pxp::read::<StreamChunk>(text.as_bytes()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn wishes_come_with_the_metadata_of_a_task_and_the_lowest_limit_holds() {
+    let run = |rest: &str| {
+        let text = format!(r#"{{"task":"t","files":[],"input":{{}}{rest}}}"#);
+        pxp::read::<TaskRun>(text.as_bytes()).map(|run| run.wishes())
+    };
+    assert_eq!(run("").unwrap(), Wishes::default());
+    assert_eq!(run(r#","timeout":9"#).unwrap().time_limit, Some(9));
+    assert_eq!(run(r#","timeout":0"#).unwrap().time_limit, None);
+    let both = run(
+        r#","timeout":9,"metadata":{"extensions":{"other":1,"pxp_mesh":{"time_limit":5,"profile":"confined"}}}"#,
+    );
+    let both = both.unwrap();
+    assert_eq!(
+        (both.time_limit, both.profile),
+        (Some(5), Some(Profile::Confined))
+    );
+    for unknown in [
+        r#"{"colour":"red"}"#,
+        r#"{"profile":"none"}"#,
+        r#"{"run_as":"a:b"}"#,
+        r#"{"run_as":""}"#,
+        r#"{"time_limit":-1}"#,
+    ] {
+        let rest = format!(r#","metadata":{{"extensions":{{"pxp_mesh":{unknown}}}}}"#);
+        assert!(run(&rest).is_err(), "{unknown}");
+    }
 }
 
 #[test]
@@ -132,6 +223,7 @@ fn an_execution_error_is_told_from_the_output_of_a_task() {
         exitcode: 1,
         stdout: result.stdout,
         stderr: None,
+        usage: None,
     };
     let finished = StatusResult::finished(id, ran);
     assert_eq!(

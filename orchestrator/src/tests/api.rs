@@ -31,11 +31,13 @@ async fn a_task_runs_on_all_nodes_and_every_answer_has_the_documented_form() {
             exitcode: 0,
             stdout: Some(r#"{"x":1}"#.into()),
             stderr: None,
+            usage: None,
         },
         _ => ActionResult {
             exitcode: 3,
             stdout: None,
             stderr: Some("no space\n".into()),
+            usage: None,
         },
     });
     let server = home.start(&fleet).await;
@@ -139,6 +141,7 @@ async fn sensitive_parameters_are_in_no_file() {
         exitcode: 0,
         stdout: None,
         stderr: None,
+        usage: None,
     });
     let server = home.start(&fleet).await;
     let params = json!({"name": "x", "password": "hunter2-is-secret"});

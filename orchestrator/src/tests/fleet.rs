@@ -71,6 +71,7 @@ impl Fleet {
                 exitcode: 0,
                 stdout: Some(input),
                 stderr: None,
+                usage: None,
             }
         })
     }

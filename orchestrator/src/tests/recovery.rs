@@ -124,6 +124,7 @@ async fn a_full_disk_loses_nothing_and_acknowledges_nothing() {
         exitcode: 0,
         stdout: Some("x".repeat(500_000)),
         stderr: None,
+        usage: None,
     });
     fleet.hold();
     let server = home.start(&fleet).await;
@@ -183,6 +184,7 @@ async fn what_the_disk_refused_is_stored_before_the_end_with_what_was_decided_si
         exitcode: 0,
         stdout: Some("x".repeat(500_000)),
         stderr: None,
+        usage: None,
     });
     fleet.hold();
     let server = home.start(&fleet).await;

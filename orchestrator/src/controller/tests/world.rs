@@ -483,6 +483,7 @@ pub(super) fn outcome(name: &str, transaction: &TransactionId, exitcode: i32) ->
         exitcode,
         stdout: Some("{}".to_owned()),
         stderr: None,
+        usage: None,
     };
     let response = NonBlockingResponse {
         transaction_id: transaction.clone(),
@@ -523,6 +524,7 @@ impl Agent {
                             exitcode: 0,
                             stdout: Some("{}".into()),
                             stderr: None,
+                            usage: None,
                         },
                     ),
                     Some(_) => StatusResult::running(id),
