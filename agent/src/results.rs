@@ -207,6 +207,7 @@ mod tests {
             output_error: None,
             duration_ms: 1,
             containment: None,
+            usage: sandbox::Usage::default(),
         }
     }
 

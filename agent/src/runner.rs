@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pxp::{ActionResult, TransactionId};
-use sandbox::{Alive, Flushing, Job, Policy, Prepared, Profile, RunDir, Support};
+use sandbox::{Alive, Flushing, Job, Limits, Paths, Policy, Prepared, Profile, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -321,10 +321,18 @@ impl Runner {
             .delivery(Some(&staging))
             .map_err(NotStarted::Parameters)?;
         let policy = Policy {
-            time_limit: self.limit(task),
-            grace: GRACE,
-            output_limit: settings.output_limit,
             profile: Profile::Standard,
+            limits: Limits {
+                time: self.limit(task),
+                grace: GRACE,
+                output: settings.output_limit,
+                memory: None,
+                processes: None,
+                cpu_percent: None,
+                open_files: None,
+            },
+            run_as: None,
+            paths: Paths::default(),
         };
         let program = staging.join(task.executable());
         let job = Job {
@@ -333,6 +341,7 @@ impl Runner {
             environment: settings.environment.clone(),
             working_directory: PathBuf::from(WORKING_DIRECTORY),
             name,
+            visible: vec![staging],
         };
         let plan = sandbox::plan(&policy, &job, &settings.support).map_err(NotStarted::Plan)?;
         let run = RunDir::new(directory.to_path_buf());

@@ -23,7 +23,7 @@ pub use host::{
     start, stop,
 };
 pub use plan::{Containment, DecodeError, Job, Plan, PlanError, Stage, Step, UserIds, plan};
-pub use policy::{Policy, Profile};
-pub use report::{Outcome, Report};
+pub use policy::{Limits, Paths, Policy, Profile, RunAs};
+pub use report::{KilledBy, Outcome, Report, Usage};
 pub use run_dir::{ReportError, RunDir};
 pub use support::{Facility, PROBE_ARGUMENT, Support};

@@ -38,6 +38,9 @@ pub struct Job<'a> {
     pub working_directory: PathBuf,
     /// The transaction id: names the task's cgroup.
     pub name: &'a str,
+    /// Directories below hidden ones that this task must see all the same, read-only: where its own
+    /// files lie.
+    pub visible: Vec<PathBuf>,
 }
 
 /// A checked plan: a value of this type came from [`plan`] or from [`Plan::decode`].
@@ -151,9 +154,9 @@ pub fn plan(policy: &Policy, job: &Job<'_>, support: &Support) -> Result<Plan, P
         version: VERSION,
         name: job.name.to_owned(),
         profile: policy.profile,
-        time_limit_ms: milliseconds("the time limit", policy.time_limit)?,
-        grace_ms: milliseconds("the grace", policy.grace)?,
-        output_limit: policy.output_limit,
+        time_limit_ms: milliseconds("the time limit", policy.limits.time)?,
+        grace_ms: milliseconds("the grace", policy.limits.grace)?,
+        output_limit: policy.limits.output,
         environment: job.environment.clone(),
         steps,
     };
@@ -193,6 +196,12 @@ impl Plan {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How far the task is kept from the host.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// How long the task may run.

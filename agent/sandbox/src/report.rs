@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Containment;
+use crate::policy::Profile;
 
 /// The report of one run. Its existence says that the task's tree is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,38 @@ pub struct Report {
     pub duration_ms: u64,
     /// What held the tree together; `None` when it did not come to that.
     pub containment: Option<Containment>,
+    /// What it took; absent in the report of an older wrapper.
+    #[serde(default)]
+    pub usage: Usage,
+}
+
+/// What a task took, and how it was held.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The profile that it ran with; `None` when it did not come to that.
+    pub profile: Option<Profile>,
+    /// The processor time of its tree, where the kernel tells.
+    pub cpu_ms: Option<u64>,
+    /// The most memory that its tree had at once, where the kernel tells (the cgroup controller
+    /// `memory`).
+    pub peak_memory_bytes: Option<u64>,
+    /// What ended it before its time; `None` when it ended itself.
+    pub killed_by: Option<KilledBy>,
+    /// How often its limit of processes refused it one more.
+    #[serde(default)]
+    pub processes_refused: u64,
+}
+
+/// What ended a task before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KilledBy {
+    /// It reached its time limit.
+    TimeLimit,
+    /// It reached its memory limit.
+    Memory,
+    /// Somebody asked for its end.
+    Stop,
 }
 
 /// How a task ended.

@@ -1,13 +1,22 @@
 //! Plans as they are made, written and refused.
 
 use super::*;
+use crate::policy::{Limits, Paths};
 
 fn policy() -> Policy {
     Policy {
-        time_limit: Duration::from_secs(3600),
-        grace: Duration::from_secs(5),
-        output_limit: 1024,
-        profile: Profile::Standard,
+        profile: Profile::Host,
+        limits: Limits {
+            time: Duration::from_secs(3600),
+            grace: Duration::from_secs(5),
+            output: 1024,
+            memory: None,
+            processes: None,
+            cpu_percent: None,
+            open_files: None,
+        },
+        run_as: None,
+        paths: Paths::default(),
     }
 }
 
@@ -18,6 +27,7 @@ fn job() -> Job<'static> {
         environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
         working_directory: "/".into(),
         name: "0192f0c4-77aa-7000-8000-000000000001",
+        visible: Vec::new(),
     }
 }
 
@@ -129,15 +139,15 @@ fn what_cannot_be_run_is_refused_by_name() {
             PlanError::Text("an environment variable"),
         ),
         (
-            |policy, _| policy.time_limit = Duration::ZERO,
+            |policy, _| policy.limits.time = Duration::ZERO,
             PlanError::Time("the time limit"),
         ),
         (
-            |policy, _| policy.time_limit = Duration::MAX,
+            |policy, _| policy.limits.time = Duration::MAX,
             PlanError::Time("the time limit"),
         ),
         (
-            |policy, _| policy.grace = Duration::from_micros(1),
+            |policy, _| policy.limits.grace = Duration::from_micros(1),
             PlanError::Time("the grace"),
         ),
     ];

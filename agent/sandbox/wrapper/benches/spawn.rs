@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sandbox::{Delivery, Facility, Job, Outcome, Policy, Profile, RunDir, Support};
+use sandbox::{Delivery, Facility, Job, Limits, Outcome, Paths, Policy, Profile, RunDir, Support};
 
 const ROUNDS: usize = 300;
 
@@ -78,10 +78,18 @@ fn bare() -> Duration {
 fn contained(wrapper: &Path, support: &Support, place: &Path, round: usize) -> Duration {
     let directory = tempfile::tempdir_in(place).unwrap();
     let policy = Policy {
-        time_limit: Duration::from_secs(60),
-        grace: Duration::from_secs(1),
-        output_limit: 1 << 20,
-        profile: Profile::Standard,
+        profile: Profile::Host,
+        limits: Limits {
+            time: Duration::from_secs(60),
+            grace: Duration::from_secs(1),
+            output: 1 << 20,
+            memory: None,
+            processes: None,
+            cpu_percent: None,
+            open_files: None,
+        },
+        run_as: None,
+        paths: Paths::default(),
     };
     let name = format!("bench-{}-{round}", std::process::id());
     let job = Job {
@@ -90,6 +98,7 @@ fn contained(wrapper: &Path, support: &Support, place: &Path, round: usize) -> D
         environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
         working_directory: "/".into(),
         name: &name,
+        visible: Vec::new(),
     };
     let start = Instant::now();
     let plan = sandbox::plan(&policy, &job, support).unwrap();

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
-use sandbox::{Delivery, Outcome, PROBE_ARGUMENT, Plan, Report, RunDir};
+use sandbox::{Delivery, Outcome, PROBE_ARGUMENT, Plan, Report, RunDir, Usage};
 use sandbox_sys::SingleThreaded;
 
 use crate::ends::Ends;
@@ -176,5 +176,6 @@ fn never_ran(fault: Fault) -> Report {
         output_error: None,
         duration_ms: 0,
         containment: None,
+        usage: Usage::default(),
     }
 }

@@ -15,7 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use sandbox::cgroup::CgroupError;
-use sandbox::{Outcome, Plan, Report, RunDir};
+use sandbox::{KilledBy, Outcome, Plan, Report, RunDir, Usage};
 use sandbox_sys::End;
 
 use crate::contain::Tree;
@@ -162,6 +162,11 @@ impl Supervisor {
 
     fn report(&self, outcome: Outcome, duration: Duration, plan: &Plan) -> Report {
         let error = self.stdout.error().or(self.stderr.error());
+        let killed_by = match outcome {
+            Outcome::TimedOut => Some(KilledBy::TimeLimit),
+            Outcome::Stopped => Some(KilledBy::Stop),
+            Outcome::Exited { .. } | Outcome::Signaled { .. } | Outcome::SetupFailed { .. } => None,
+        };
         Report {
             outcome,
             stdout_bytes: self.stdout.total(),
@@ -171,6 +176,11 @@ impl Supervisor {
             output_error: error.map(ToString::to_string),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             containment: Some(plan.containment()),
+            usage: Usage {
+                profile: Some(plan.profile()),
+                killed_by,
+                ..Usage::default()
+            },
         }
     }
 

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sandbox::{
-    Alive, Containment, Delivery, Facility, Job, Plan, Policy, Profile, Report, RunDir, Support,
+    Alive, Containment, Delivery, Facility, Job, Limits, Paths, Plan, Policy, Profile, Report,
+    RunDir, Support,
 };
 use tempfile::TempDir;
 
@@ -100,10 +101,18 @@ impl Run {
             working_directory: home.path().to_path_buf(),
             name: format!("test-{}-{count}", std::process::id()),
             policy: Policy {
-                time_limit: DEADLINE * 2,
-                grace: DEADLINE,
-                output_limit: 1 << 20,
-                profile: Profile::Standard,
+                profile: Profile::Host,
+                limits: Limits {
+                    time: DEADLINE * 2,
+                    grace: DEADLINE,
+                    output: 1 << 20,
+                    memory: None,
+                    processes: None,
+                    cpu_percent: None,
+                    open_files: None,
+                },
+                run_as: None,
+                paths: Paths::default(),
             },
             delivery: Delivery::default(),
             support: support.clone(),
@@ -127,6 +136,7 @@ impl Run {
             environment: self.environment.clone(),
             working_directory: self.working_directory.clone(),
             name: &self.name,
+            visible: Vec::new(),
         };
         sandbox::plan(&self.policy, &job, &self.support).unwrap()
     }

@@ -90,8 +90,8 @@ fn the_time_limit_kills_a_task_that_ignores_term() {
     in_each_containment(|support| {
         let script = "trap '' TERM HUP INT; exec 9>witness; sleep 1000 & sleep 1000; sleep 1000";
         let run = Run::sh(support, script).with(|run| {
-            run.policy.time_limit = SHORT;
-            run.policy.grace = SHORT;
+            run.policy.limits.time = SHORT;
+            run.policy.limits.grace = SHORT;
         });
         let witness = Witness::new(&run);
         let result = run.finish();
@@ -123,7 +123,7 @@ fn a_task_that_obeys_term_has_its_grace_children_included() {
 fn stop_ends_the_whole_tree_after_the_grace() {
     in_each_containment(|support| {
         let script = "exec 9>witness; trap '' TERM; (setsid sleep 1000 &) ; : >up; sleep 1000";
-        let run = Run::sh(support, script).with(|run| run.policy.grace = SHORT);
+        let run = Run::sh(support, script).with(|run| run.policy.limits.grace = SHORT);
         let witness = Witness::new(&run);
         let alive = run.start();
         run.await_file("up");

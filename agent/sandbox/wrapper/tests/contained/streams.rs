@@ -34,7 +34,7 @@ fn output_arrives_byte_for_byte() {
 fn output_above_the_limit_is_counted_and_does_not_stop_the_task() {
     in_each_containment(|support| {
         let script = "head -c 5000000 /dev/zero; echo done >&2";
-        let run = Run::sh(support, script).with(|run| run.policy.output_limit = 1000);
+        let run = Run::sh(support, script).with(|run| run.policy.limits.output = 1000);
         let result = run.finish();
         assert_eq!(result.report.outcome, Outcome::Exited { code: 0 });
         assert_eq!(result.stdout, [0; 1000]);
@@ -49,7 +49,7 @@ fn output_above_the_limit_is_counted_and_does_not_stop_the_task() {
 #[test]
 fn output_of_exactly_the_limit_is_whole() {
     in_each_containment(|support| {
-        let run = Run::sh(support, "printf 12345678").with(|run| run.policy.output_limit = 8);
+        let run = Run::sh(support, "printf 12345678").with(|run| run.policy.limits.output = 8);
         let result = run.finish();
         assert_eq!(result.stdout(), "12345678");
         assert!(!result.report.stdout_truncated);

@@ -43,7 +43,7 @@ fn processes_that_fork_without_end_are_all_killed() {
             for n in 1 2 3 4 5 6 7 8; do chain & done
             : >up; sleep 1000";
         let run = Run::sh(support, script)
-            .with(|run| run.policy.grace = std::time::Duration::from_millis(100));
+            .with(|run| run.policy.limits.grace = std::time::Duration::from_millis(100));
         let witness = Witness::new(&run);
         let alive = run.start();
         run.await_file("up");
