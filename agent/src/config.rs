@@ -2,19 +2,27 @@
 //! may be written, [`Config`] what is meant; every fault is found in one go.
 
 pub mod defaults;
+mod effective;
 pub mod file;
+mod puppet;
+mod reader;
+mod values;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daemon::config::{Fault, Lasting, Size, Source};
-use daemon::logs::{Format, LogConfig, Target};
-use identity::{Files, Revocation};
+use daemon::config::{Fault, Source};
+use daemon::logs::LogConfig;
+use identity::Files;
 use pcp::Certname;
 use pcp_client::BrokerAddress;
+use sandbox::Profile;
 
+use crate::bounds::Bounds;
+use crate::exit::ExitCode;
 use file::File;
+use reader::Reader;
+pub use values::{Percent, PercentError, PrimaryUri, PrimaryUriError};
 
 /// What the agent is started with.
 #[derive(Debug, Clone)]
@@ -23,24 +31,44 @@ pub struct Config {
     pub path: PathBuf,
     /// Where brokers listen, the preferred one first.
     pub brokers: Vec<BrokerAddress>,
-    /// The certnames whose requests are taken.
+    /// The certnames whose requests are taken; the policy may add to them.
     pub controllers: Vec<Certname>,
     /// Certificate, key, CA and CRLs.
     pub tls: Files,
+    /// Where files come from that no broker has.
+    pub downloads: Downloads,
+    /// Where the node's owner says what may run.
+    pub policy_dir: PathBuf,
+    /// How far tasks are kept from the host where no rule says so.
+    pub profile: Profile,
+    /// Where external modules lie.
+    pub modules_dir: PathBuf,
+    /// Where their configuration lies.
+    pub modules_config_dir: PathBuf,
     /// Where transactions lie.
     pub spool_dir: PathBuf,
-    /// How long transactions are kept after their end; `None` for ever.
-    pub spool_ttl: Option<Duration>,
+    /// What is kept of those that are done with.
+    pub spool_bounds: Bounds,
+    /// How many bytes of the spool's disk must be free for a new transaction.
+    pub spool_reserve: u64,
     /// Where task files lie.
     pub cache_dir: PathBuf,
-    /// How long task files are kept after their last use; `None` for ever.
-    pub cache_ttl: Option<Duration>,
+    /// What is kept of them.
+    pub cache_bounds: Bounds,
     /// Where logs go.
     pub log: LogConfig,
+    /// Where every message is noted; nowhere, if nothing.
+    pub access_log: Option<PathBuf>,
     /// The longest that a task may run.
     pub task_time_limit: Duration,
     /// How many bytes are kept of each of a task's output streams.
     pub task_output_limit: u64,
+    /// How much memory in bytes a task's processes may take together.
+    pub task_memory_limit: Option<u64>,
+    /// How many processes a task may have.
+    pub task_process_limit: Option<u64>,
+    /// How much processor time a task may take, in percent of one processor.
+    pub task_cpu_limit: Option<u32>,
     /// How many tasks run at once.
     pub task_concurrency: usize,
     /// The execution wrapper.
@@ -48,264 +76,157 @@ pub struct Config {
     /// The largest message body in bytes.
     pub max_message: usize,
     /// Keys of the original that are set, and mean nothing to this agent.
-    pub without_effect: Vec<&'static str>,
+    pub without_effect: Vec<String>,
+}
+
+/// Where files come from that no broker has, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Downloads {
+    /// Puppet Servers, the preferred one first.
+    pub primaries: Vec<PrimaryUri>,
+    /// A proxy on the way: `http://HOST:PORT`.
+    pub proxy: Option<String>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a download may take.
+    pub timeout: Duration,
+}
+
+/// What the command line gave for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// One value.
+    Single(String),
+    /// Several.
+    List(Vec<String>),
+}
+
+/// A configuration that the agent does not start with.
+#[derive(Debug)]
+pub struct Refused {
+    /// Everything that is wrong.
+    pub faults: Vec<Fault>,
+    /// What the process ends with.
+    pub code: ExitCode,
 }
 
 impl Config {
-    /// Reads a configuration file, or all `*.conf` of a directory.
+    /// Reads a configuration file, or all `*.conf` of a directory. A file that is not there is one in
+    /// which nothing is written.
     ///
     /// # Errors
     /// Every fault that was found.
     pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
-        let source = Source::read(path)?;
+        Self::read(path, &[]).map_err(|refused| refused.faults)
+    }
+
+    /// The same with what was given on the command line: keys and values, which count before the
+    /// file's.
+    ///
+    /// # Errors
+    /// [`Refused`], with every fault that was found.
+    pub fn read(path: &Path, given: &[(String, Given)]) -> Result<Self, Refused> {
+        let unreadable = |faults| Refused {
+            faults,
+            code: ExitCode::Usage,
+        };
+        let mut source = if path.exists() {
+            Source::read(path).map_err(unreadable)?
+        } else {
+            Source::empty(path)
+        };
+        for (key, value) in given {
+            match value {
+                Given::Single(value) => source.set(key, value),
+                Given::List(values) => source.set_list(key, values),
+            }
+        }
         let mut faults = Vec::new();
+        if !path.exists() && given.is_empty() {
+            faults.push(source.missing());
+        }
         let file: File = source.decode(None, &mut faults);
-        let config = Self::resolve(file, &source, &mut faults);
-        match config {
+        match Self::resolve(file, &source, &mut faults) {
             Some(config) if faults.is_empty() => Ok(config),
-            _ => Err(faults),
+            _ => Err(Refused {
+                faults,
+                code: ExitCode::Config,
+            }),
         }
     }
 
     /// What is meant by what is written. Adds every fault to `faults`; gives nothing when something
     /// is missing without which there is no configuration at all.
     fn resolve(file: File, source: &Source, faults: &mut Vec<Fault>) -> Option<Self> {
-        let without_effect = file.without_effect();
         let mut reader = Reader { source, faults };
+        let places = reader.or_fault("spool-dir", defaults::places());
         let brokers = reader.brokers(&file);
         let controllers = reader.controllers(file.controllers.as_deref());
         let log = reader.log(&file);
+        let access_log = reader.access_log(&file, &log, places.as_ref());
+        let downloads = reader.downloads(&file);
         let task_concurrency = reader.at_least_one("task-concurrency", file.task_concurrency);
         let task_time_limit = reader.lasting("task-time-limit", file.task_time_limit);
-        let revocation = reader.revocation(&file);
-        let cert = reader.required("ssl-cert", file.ssl_cert);
-        let key = reader.required("ssl-key", file.ssl_key);
-        let ca = reader.required("ssl-ca-cert", file.ssl_ca_cert);
-        let base = defaults::base();
-        let base = reader.or_fault("spool-dir", base);
-        let spool_dir = file
-            .spool_dir
-            .or_else(|| Some(base.as_ref()?.join("spool")));
-        let cache_dir = file
-            .task_cache_dir
-            .or_else(|| Some(base?.join("tasks-cache")));
-        let wrapper = match file.execution_wrapper {
+        let tls = reader.tls(&file, places.as_ref());
+        let wrapper = match file.execution_wrapper.clone() {
             Some(wrapper) => Some(wrapper),
             None => reader.or_fault("execution-wrapper", defaults::wrapper()),
         };
+        let without_effect = file.without_effect();
+        let places = places?;
+        let config_dir = if source.path().is_dir() {
+            Some(source.path())
+        } else {
+            source.path().parent()
+        };
+        let config_dir = config_dir.unwrap_or(&places.config_dir).to_owned();
         Some(Self {
             path: source.path().to_path_buf(),
             brokers,
             controllers,
-            tls: Files {
-                cert: cert?,
-                key: key?,
-                ca: ca?,
-                crl: file.ssl_crl,
-                revocation,
+            tls: tls?,
+            downloads,
+            policy_dir: file.policy_dir.unwrap_or(config_dir.join("policy.d")),
+            profile: file.sandbox_profile.unwrap_or(Profile::Standard),
+            modules_dir: file.modules_dir.unwrap_or(places.base.join("modules")),
+            modules_config_dir: file
+                .modules_config_dir
+                .unwrap_or(config_dir.join("modules")),
+            spool_dir: file.spool_dir.unwrap_or(places.base.join("spool")),
+            spool_bounds: Bounds {
+                age: reader::ttl(file.spool_dir_purge_ttl),
+                bytes: reader::bytes(file.spool_dir_max_size, defaults::SPOOL_MAX_SIZE),
+                count: reader::count(file.spool_dir_max_count, defaults::SPOOL_MAX_COUNT),
             },
-            spool_dir: spool_dir?,
-            spool_ttl: ttl(file.spool_dir_purge_ttl),
-            cache_dir: cache_dir?,
-            cache_ttl: ttl(file.task_cache_dir_purge_ttl),
+            spool_reserve: file
+                .spool_dir_reserve
+                .map_or(defaults::SPOOL_RESERVE, |size| size.0),
+            cache_dir: file
+                .task_cache_dir
+                .unwrap_or(places.base.join("tasks-cache")),
+            cache_bounds: Bounds {
+                age: reader::ttl(file.task_cache_dir_purge_ttl),
+                bytes: reader::bytes(file.task_cache_dir_max_size, defaults::CACHE_MAX_SIZE),
+                count: reader::count(file.task_cache_dir_max_count, defaults::CACHE_MAX_COUNT),
+            },
             log,
+            access_log,
             task_time_limit: task_time_limit.unwrap_or(defaults::TASK_TIME_LIMIT),
             task_output_limit: file
                 .task_output_limit
-                .map_or(defaults::TASK_OUTPUT_LIMIT, |Size(bytes)| bytes),
+                .map_or(defaults::TASK_OUTPUT_LIMIT, |size| size.0),
+            task_memory_limit: file.task_memory_limit.map(|size| size.0).filter(|n| *n > 0),
+            task_process_limit: file.task_process_limit.filter(|n| *n > 0),
+            task_cpu_limit: file.task_cpu_limit.map(|share| share.0).filter(|n| *n > 0),
             task_concurrency: task_concurrency.unwrap_or(defaults::TASK_CONCURRENCY),
             wrapper: wrapper?,
             max_message: file
                 .max_message_size
-                .map_or(pcp::message::DEFAULT_MAX_MESSAGE, |Size(bytes)| {
-                    usize::try_from(bytes).unwrap_or(usize::MAX)
+                .map_or(pcp::message::DEFAULT_MAX_MESSAGE, |size| {
+                    usize::try_from(size.0).unwrap_or(usize::MAX)
                 }),
             without_effect,
         })
-    }
-}
-
-/// Collects faults while values are read.
-struct Reader<'a> {
-    source: &'a Source,
-    faults: &'a mut Vec<Fault>,
-}
-
-impl Reader<'_> {
-    fn fault(&mut self, key: &str, problem: impl fmt::Display, hint: Option<&str>) {
-        self.faults.push(Fault {
-            hint: hint.map(str::to_owned),
-            ..self.source.fault(key, problem)
-        });
-    }
-
-    fn or_fault<T, E: std::error::Error>(&mut self, key: &str, value: Result<T, E>) -> Option<T> {
-        match value {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.fault(key, daemon::error_chain(&Plain(&error)), None);
-                None
-            }
-        }
-    }
-
-    fn required(&mut self, key: &str, value: Option<PathBuf>) -> Option<PathBuf> {
-        if value.is_none() {
-            self.fault(key, "is required", None);
-        }
-        value
-    }
-
-    fn brokers(&mut self, file: &File) -> Vec<BrokerAddress> {
-        let mut written = Vec::new();
-        if let Some(uris) = &file.broker_uris {
-            written.push(("broker-uris", uris.clone()));
-        }
-        if let Some(uris) = &file.broker_ws_uris {
-            written.push(("broker-ws-uris", uris.clone()));
-        }
-        if let Some(uri) = &file.broker_ws_uri {
-            written.push(("broker-ws-uri", vec![uri.clone()]));
-        }
-        if let [_, (second, _), ..] = written.as_slice() {
-            let problem = "only one of broker-uris, broker-ws-uris and broker-ws-uri may be set";
-            self.fault(second, problem, None);
-        }
-        let Some((key, uris)) = written.into_iter().next() else {
-            let hint = "for example broker-uris: [\"broker.example.net:8142\"]";
-            self.fault("broker-uris", "is required", Some(hint));
-            return Vec::new();
-        };
-        if uris.is_empty() {
-            self.fault(key, "names no broker", None);
-        }
-        let parsed = uris.iter().map(|uri| uri.parse());
-        parsed
-            .filter_map(|address| self.or_fault(key, address))
-            .collect()
-    }
-
-    fn controllers(&mut self, written: Option<&[String]>) -> Vec<Certname> {
-        let Some(names) = written else {
-            let hint = "name the certificates whose requests this agent takes, for example \
-                        controllers: [\"orchestrator.example.net\"]";
-            self.fault("controllers", "is required", Some(hint));
-            return Vec::new();
-        };
-        let parsed = names.iter().map(|name| Certname::parse(name));
-        parsed
-            .filter_map(|name| self.or_fault("controllers", name))
-            .collect()
-    }
-
-    fn revocation(&mut self, file: &File) -> Revocation {
-        let revocation = match &file.certificate_revocation {
-            None => Revocation::default(),
-            Some(text) => self
-                .or_fault("certificate-revocation", text.parse())
-                .unwrap_or_default(),
-        };
-        if revocation != Revocation::None && file.ssl_crl.is_none() {
-            let hint = "or set certificate-revocation: none, and revoked brokers stay trusted";
-            self.fault("ssl-crl", "is required", Some(hint));
-        }
-        revocation
-    }
-
-    fn log(&mut self, file: &File) -> LogConfig {
-        let target = match file.logfile.as_deref() {
-            None | Some("-") => Target::Stderr,
-            Some(unsupported @ ("syslog" | "eventlog")) => {
-                let problem = format!("{unsupported} is not supported");
-                let hint = "use \"-\": the service manager collects what is written there";
-                self.fault("logfile", problem, Some(hint));
-                Target::Stderr
-            }
-            Some(path) => Target::File(PathBuf::from(path)),
-        };
-        LogConfig {
-            level: file.loglevel.unwrap_or_default(),
-            format: file.log_format.unwrap_or(Format::Plain),
-            target,
-        }
-    }
-
-    fn at_least_one(&mut self, key: &str, value: Option<usize>) -> Option<usize> {
-        if value == Some(0) {
-            self.fault(key, "must be at least 1", None);
-        }
-        value
-    }
-
-    fn lasting(&mut self, key: &str, value: Option<Lasting>) -> Option<Duration> {
-        let Lasting(duration) = value?;
-        if duration.is_zero() {
-            let hint = "every task has a limit; choose a long one if you must";
-            self.fault(key, "must not be zero", Some(hint));
-        }
-        Some(duration)
-    }
-}
-
-/// Lets `error_chain` look at any error.
-#[derive(Debug)]
-struct Plain<'a, E>(&'a E);
-
-impl<E: fmt::Display> fmt::Display for Plain<'_, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl<E: std::error::Error> std::error::Error for Plain<'_, E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
-}
-
-/// The original's rule: zero means for ever.
-fn ttl(written: Option<Lasting>) -> Option<Duration> {
-    let ttl = written.map_or(defaults::PURGE_TTL, |Lasting(ttl)| ttl);
-    Some(ttl).filter(|ttl| !ttl.is_zero())
-}
-
-/// The configuration as it could be written.
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |items: Vec<String>| {
-            let quoted: Vec<_> = items.iter().map(|item| format!("{item:?}")).collect();
-            format!("[{}]", quoted.join(", "))
-        };
-        let ttl = |ttl: Option<Duration>| Lasting(ttl.unwrap_or_default()).to_string();
-        let path = |path: &Path| format!("{:?}", path.display().to_string());
-        let brokers = self.brokers.iter().map(ToString::to_string).collect();
-        let controllers = self.controllers.iter().map(ToString::to_string).collect();
-        let logfile = match &self.log.target {
-            Target::Stderr => "\"-\"".to_owned(),
-            Target::File(file) => path(file),
-        };
-        writeln!(f, "broker-uris: {}", list(brokers))?;
-        writeln!(f, "controllers: {}", list(controllers))?;
-        writeln!(f, "ssl-cert: {}", path(&self.tls.cert))?;
-        writeln!(f, "ssl-key: {}", path(&self.tls.key))?;
-        writeln!(f, "ssl-ca-cert: {}", path(&self.tls.ca))?;
-        if let Some(crl) = &self.tls.crl {
-            writeln!(f, "ssl-crl: {}", path(crl))?;
-        }
-        writeln!(f, "certificate-revocation: {}", self.tls.revocation)?;
-        writeln!(f, "spool-dir: {}", path(&self.spool_dir))?;
-        writeln!(f, "spool-dir-purge-ttl: {}", ttl(self.spool_ttl))?;
-        writeln!(f, "task-cache-dir: {}", path(&self.cache_dir))?;
-        writeln!(f, "task-cache-dir-purge-ttl: {}", ttl(self.cache_ttl))?;
-        writeln!(f, "task-time-limit: {}", Lasting(self.task_time_limit))?;
-        writeln!(f, "task-output-limit: {}", Size(self.task_output_limit))?;
-        writeln!(f, "task-concurrency: {}", self.task_concurrency)?;
-        writeln!(f, "execution-wrapper: {}", path(&self.wrapper))?;
-        let max_message = u64::try_from(self.max_message).unwrap_or(u64::MAX);
-        writeln!(f, "max-message-size: {}", Size(max_message))?;
-        writeln!(f, "loglevel: {}", self.log.level)?;
-        writeln!(f, "log-format: {}", self.log.format)?;
-        writeln!(f, "logfile: {logfile}")
     }
 }
 

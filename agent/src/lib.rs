@@ -6,11 +6,14 @@
 //! [`runner`] (files staged, the wrapper started, its end awaited), [`cache`], [`results`] and
 //! [`outbox`] (what the requester is told).
 
+pub mod access_log;
+pub mod bounds;
 pub mod cache;
 pub mod config;
 pub mod digest;
 pub mod disk;
 pub mod engine;
+pub mod exit;
 pub mod modules;
 pub mod outbox;
 pub mod results;
@@ -22,16 +25,20 @@ pub mod transaction;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::logs::Logs;
 use daemon::{Signal, Signals};
 use identity::{Identity, IdentityError};
 use pcp::ClientType;
 use pcp_client::{ClientConfig, ClientHandle};
 use sandbox::{Facility, Support};
+use tokio::signal::unix::{SignalKind, signal};
 
+use access_log::{AccessLog, AccessLogError};
 use cache::{Cache, CacheError};
 use config::Config;
 use disk::Disk;
 use engine::{Engine, Retention};
+use exit::ExitCode;
 use runner::{Runner, Settings};
 use session::{Limits, Session};
 use spool::{Spool, SpoolError};
@@ -44,6 +51,7 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 pub struct Agent {
     tasks: daemon::Tasks,
     client: ClientHandle,
+    access_log: AccessLog,
 }
 
 /// Why the agent cannot start.
@@ -58,6 +66,9 @@ pub enum StartError {
     /// The task cache cannot be used.
     #[error("the task cache cannot be used")]
     Cache(#[source] CacheError),
+    /// The access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// The agent's user is unknown.
     #[error("the environment of tasks cannot be determined")]
     Environment(#[source] std::io::Error),
@@ -69,11 +80,11 @@ pub enum StartError {
 impl StartError {
     /// What the process ends with: certificates are configuration, the rest may pass.
     #[must_use]
-    pub fn exit_code(&self) -> daemon::ExitCode {
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Identity(_) => daemon::ExitCode::Config,
+            Self::Identity(_) | Self::AccessLog(_) => ExitCode::Config,
             Self::Spool(_) | Self::Cache(_) | Self::Environment(_) | Self::NoContainment(_) => {
-                daemon::ExitCode::Failure
+                ExitCode::Failure
             }
         }
     }
@@ -87,6 +98,7 @@ impl Agent {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let identity = Identity::load(&config.tls).map_err(StartError::Identity)?;
         log_start(config, &identity);
+        let access_log = AccessLog::open(config.access_log.as_deref())?;
         let support = Support::probe(&config.wrapper);
         log_support(&support)?;
         let environment = runner::environment().map_err(StartError::Environment)?;
@@ -115,8 +127,8 @@ impl Agent {
         };
         let runner = Runner::new(settings, disk, spool, cache.map_err(StartError::Cache)?);
         let retention = Retention {
-            spool: config.spool_ttl,
-            cache: config.cache_ttl,
+            spool: config.spool_bounds.age,
+            cache: config.cache_bounds.age,
         };
         let recovered = Engine::recover(
             commands,
@@ -142,12 +154,18 @@ impl Agent {
             outbox,
             runner,
             controllers: config.controllers.clone().into(),
+            access_log: access_log.clone(),
+            broker: None,
             tasks: tasks.clone(),
             limits: Limits::default(),
         };
         tasks.spawn_core("session", session.run());
         daemon::watchdog(&tasks);
-        Ok(Self { tasks, client })
+        Ok(Self {
+            tasks,
+            client,
+            access_log,
+        })
     }
 
     /// The connection to the broker.
@@ -169,7 +187,7 @@ impl Agent {
 }
 
 /// Runs an agent until a signal ends it, or one of its parts.
-pub async fn serve(config: &Config) -> daemon::ExitCode {
+pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
     let agent = match Agent::start(config).await {
         Ok(agent) => agent,
         Err(error) => {
@@ -184,21 +202,29 @@ pub async fn serve(config: &Config) -> daemon::ExitCode {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(%error, "cannot listen for signals");
-            return daemon::ExitCode::Failure;
+            return ExitCode::Failure;
+        }
+    };
+    let mut rotated = match signal(SignalKind::user_defined2()) {
+        Ok(rotated) => rotated,
+        Err(error) => {
+            tracing::error!(%error, "cannot listen for signals");
+            return ExitCode::Failure;
         }
     };
     daemon::ready();
     let code = loop {
         tokio::select! {
             biased;
-            () = agent.failed() => break daemon::ExitCode::Failure,
+            () = agent.failed() => break ExitCode::Failure,
+            _ = rotated.recv() => reopen(logs, &agent.access_log),
             signal = signals.next() => match signal {
                 Signal::Hangup => {
                     tracing::warn!("SIGHUP: certificates are read at the start only; restart instead");
                 }
                 signal => {
                     tracing::info!(?signal, "stopping; running tasks go on");
-                    break daemon::ExitCode::Ok;
+                    break ExitCode::Ok;
                 }
             },
         }
@@ -208,6 +234,14 @@ pub async fn serve(config: &Config) -> daemon::ExitCode {
         tracing::warn!("a part of the agent did not end in time");
     }
     code
+}
+
+/// SIGUSR2: whoever rotates logs has moved the file away.
+fn reopen(logs: &Logs, access_log: &AccessLog) {
+    match logs.reopen().and_then(|()| access_log.reopen()) {
+        Ok(()) => tracing::info!("SIGUSR2: log files opened anew"),
+        Err(error) => tracing::error!(%error, "SIGUSR2: a log file cannot be opened anew"),
+    }
 }
 
 fn log_start(config: &Config, identity: &Identity) {

@@ -1,57 +1,58 @@
 //! The program `pxp-agent`: arguments, configuration, run, exit code.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+mod arguments;
+
+use std::process::ExitCode as ProcessCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use arguments::{Arguments, Command};
 use daemon::Threads;
 use pxp_agent::config::{Config, defaults};
+use pxp_agent::exit::ExitCode;
 
-/// Takes requests from the orchestrator over a PCP broker and runs them on this node.
-#[derive(Debug, Parser)]
-#[command(version = daemon::VERSION)]
-struct Arguments {
-    /// The configuration file, or a directory of *.conf files.
-    #[arg(long, alias = "config-file", value_name = "PATH", global = true)]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Check the configuration, print what it means, and exit.
-    CheckConfig,
-}
-
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+fn main() -> ProcessCode {
+    let arguments = match Arguments::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code.into(),
+    };
     match run(arguments) {
         Ok(code) => code.into(),
         #[expect(clippy::print_stderr, reason = "logging may not have begun")]
         Err(error) => {
             eprintln!("pxp-agent: {error:#}");
-            daemon::ExitCode::Failure.into()
+            ExitCode::Failure.into()
         }
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<daemon::ExitCode> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let path = match arguments.config {
         Some(path) => path,
         None => defaults::config_file().context("cannot find the configuration file")?,
     };
-    let config = match Config::load(&path) {
+    let config = match Config::read(&path, &arguments.given) {
         Ok(config) => config,
-        Err(faults) => return Ok(daemon::config::refuse(&faults)),
+        Err(refused) => {
+            // Its code is the other daemons'; ours is the original's.
+            let _of_daemons = daemon::config::refuse(&refused.faults);
+            return Ok(refused.code);
+        }
     };
-    if let Some(Command::CheckConfig) = arguments.command {
-        return Ok(check(&config));
+    match arguments.command {
+        Some(Command::CheckConfig) => Ok(check(&config)),
+        None => {
+            let logs = match daemon::logs::start(&config.log) {
+                Ok(logs) => logs,
+                #[expect(clippy::print_stderr, reason = "there is no log")]
+                Err(error) => {
+                    eprintln!("pxp-agent: {}", daemon::error_chain(&error));
+                    return Ok(ExitCode::Config);
+                }
+            };
+            let runtime = daemon::runtime(Threads::Current).context("cannot start")?;
+            Ok(runtime.block_on(pxp_agent::serve(&config, &logs)))
+        }
     }
-    daemon::logs::start(&config.log)?;
-    let runtime = daemon::runtime(Threads::Current).context("cannot start")?;
-    Ok(runtime.block_on(pxp_agent::serve(&config)))
 }
 
 /// Says what the configuration means, and whether its certificates can be used.
@@ -60,13 +61,13 @@ fn run(arguments: Arguments) -> anyhow::Result<daemon::ExitCode> {
     clippy::print_stderr,
     reason = "what the command is for"
 )]
-fn check(config: &Config) -> daemon::ExitCode {
+fn check(config: &Config) -> ExitCode {
     print!("{config}");
     match identity::Identity::load(&config.tls) {
-        Ok(_) => daemon::ExitCode::Ok,
+        Ok(_) => ExitCode::Ok,
         Err(error) => {
             eprintln!("pxp-agent: {}", daemon::error_chain(&error));
-            daemon::ExitCode::Config
+            ExitCode::Config
         }
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::access_log::{Access, AccessLog};
 use crate::digest::RequestDigest;
 use crate::engine::{Command, EngineHandle, Progress};
 use crate::modules::{Action, Immediate, Process, status};
@@ -44,6 +45,10 @@ pub struct Session {
     pub runner: Runner,
     /// Whose requests are taken.
     pub controllers: Arc<[Certname]>,
+    /// Where messages are noted.
+    pub access_log: AccessLog,
+    /// The broker that we are connected to.
+    pub broker: Option<Certname>,
     /// Where the tasks of blocking requests belong.
     pub tasks: daemon::Tasks,
     /// What requests in hand may take.
@@ -95,6 +100,7 @@ impl Session {
                 Some(Event::Connected { welcome }) => {
                     tracing::info!(broker = %welcome.broker, "connected");
                     daemon::status(&format!("connected to {}", welcome.broker));
+                    self.broker = Some(welcome.broker);
                     self.engine.send(Command::Connected).await;
                 }
                 Some(Event::Disconnected { reason }) => {
@@ -131,9 +137,15 @@ impl Session {
                 | MessageKind::NonBlockingResponse
                 | MessageKind::ProvisionalResponse
                 | MessageKind::Error,
-            ) => tracing::debug!("an agent's message to an agent ignored"),
+            ) => {
+                self.note(Access::Success, message);
+                tracing::debug!("an agent's message to an agent ignored");
+            }
             // Above all a broker's error_message: the requester of an outcome is not connected.
-            None => tracing::debug!(in_reply_to = ?envelope.in_reply_to, "not a request; ignored"),
+            None => {
+                self.note(Access::Success, message);
+                tracing::debug!(in_reply_to = ?envelope.in_reply_to, "not a request; ignored");
+            }
         }
     }
 
@@ -248,8 +260,12 @@ impl Session {
 
     fn read<T: DeserializeOwned>(&self, message: &Message) -> Option<T> {
         match pxp::read(&message.body) {
-            Ok(request) => Some(request),
+            Ok(request) => {
+                self.note(Access::Success, message);
+                Some(request)
+            }
             Err(error) => {
+                self.note(Access::Unreadable, message);
                 let sender = &message.envelope.sender;
                 tracing::warn!(%sender, %error, "malformed request refused");
                 let text = error.to_string();
@@ -258,6 +274,11 @@ impl Session {
                 None
             }
         }
+    }
+
+    fn note(&self, access: Access, message: &Message) {
+        let broker = self.broker.as_ref();
+        self.access_log.note(access, broker, &message.envelope);
     }
 
     fn check_controller(&self, envelope: &Envelope) -> Result<(), String> {

@@ -1,18 +1,43 @@
-//! What may be written in `pxp-agent.conf`: every key is optional here. The original's keys are all
-//! understood; those that mean nothing to this agent are accepted and named in the log, so that a
-//! file made for the original works.
+//! What may be written in `pxp-agent.conf`, or on the command line: every key is optional here. The
+//! original's keys are all understood; those that mean nothing to this agent are accepted and named
+//! in the log, so that a file made for the original works.
 
 use std::path::PathBuf;
 
 use daemon::config::{Lasting, Size};
 use daemon::logs::{Format, Level};
+use sandbox::Profile;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::Percent;
+
+/// A key as an option of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// The name of the field, which is the key with underscores.
+    pub field: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// How its value is written.
+    pub form: Form,
+}
+
+/// How a value is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As in the file.
+    Single,
+    /// Several, with commas between.
+    List,
+    /// `true`, `false`, or nothing at all for `true`.
+    Switch,
+}
+
 macro_rules! file {
     (
-        $($(#[doc = $doc:literal])+ $name:ident: $type:ty,)*
-        without effect: $($dead:ident as $key:literal,)*
+        $($(#[doc = $doc:literal])+ $form:ident $name:ident: $type:ty,)*
+        without effect: $($dead_form:ident $dead:ident,)*
     ) => {
         /// The file.
         #[derive(Debug, Default, Deserialize)]
@@ -25,80 +50,128 @@ macro_rules! file {
         impl File {
             /// The keys that are set and mean nothing to this agent.
             #[must_use]
-            pub fn without_effect(&self) -> Vec<&'static str> {
+            pub fn without_effect(&self) -> Vec<String> {
                 let mut keys = Vec::new();
                 $(if self.$dead.is_some() {
-                    keys.push($key);
+                    keys.push(stringify!($dead).replace('_', "-"));
                 })*
                 keys
             }
         }
+
+        /// All of them, each of which is an option of the command line, too.
+        pub const KEYS: &[Key] = &[
+            $(Key {
+                field: stringify!($name),
+                help: concat!($($doc),+),
+                form: Form::$form,
+            },)*
+            $(Key {
+                field: stringify!($dead),
+                help: " Accepted as the original's; has no effect in this agent",
+                form: Form::$dead_form,
+            },)*
+        ];
     };
 }
 
 file! {
-    /// Where brokers listen: `HOST` or `HOST:PORT`.
-    broker_uris: Vec<String>,
+    /// Where brokers listen: `HOST` or `HOST:PORT`, the preferred one first.
+    List broker_uris: Vec<String>,
     /// The original's key: `wss://HOST:PORT/pcp/`, of which host and port count.
-    broker_ws_uri: String,
+    Single broker_ws_uri: String,
     /// The original's key: several of them.
-    broker_ws_uris: Vec<String>,
-    /// The certnames whose requests are taken.
-    controllers: Vec<String>,
+    List broker_ws_uris: Vec<String>,
+    /// The certnames whose requests are taken; the policy may add to them.
+    List controllers: Vec<String>,
+    /// This node's certname; as a rule Puppet's.
+    Single certname: String,
+    /// Puppet's directory of certificates, where those lie that are not named one by one.
+    Single ssldir: PathBuf,
     /// Our certificate.
-    ssl_cert: PathBuf,
+    Single ssl_cert: PathBuf,
     /// Its key.
-    ssl_key: PathBuf,
+    Single ssl_key: PathBuf,
     /// The CA's certificates.
-    ssl_ca_cert: PathBuf,
+    Single ssl_ca_cert: PathBuf,
     /// The CA's revocation lists.
-    ssl_crl: PathBuf,
-    /// `chain`, `leaf` or `none`.
-    certificate_revocation: String,
+    Single ssl_crl: PathBuf,
+    /// How far revocation is checked: `chain`, `leaf` or `none`.
+    Single certificate_revocation: String,
+    /// Puppet Servers that give the files which brokers do not have.
+    List primary_uris: Vec<String>,
+    /// The original's older name of `primary-uris`.
+    List master_uris: Vec<String>,
+    /// A proxy on the way to them: `http://HOST:PORT`.
+    Single master_proxy: String,
+    /// How long a connection to them may take to be made.
+    Single task_download_connect_timeout: Lasting,
+    /// How long a download from them may take.
+    Single task_download_timeout: Lasting,
+    /// Where the node's owner says what may run: files `*.conf`.
+    Single policy_dir: PathBuf,
+    /// How far tasks are kept from the host where no rule says so: `host`, `standard`, `confined`.
+    Single sandbox_profile: Profile,
+    /// Where external modules lie.
+    Single modules_dir: PathBuf,
+    /// Where their configuration lies.
+    Single modules_config_dir: PathBuf,
     /// Where transactions lie.
-    spool_dir: PathBuf,
+    Single spool_dir: PathBuf,
     /// How long transactions are kept after their end; 0 for ever.
-    spool_dir_purge_ttl: Lasting,
+    Single spool_dir_purge_ttl: Lasting,
+    /// How many bytes transactions may take; 0 for any number.
+    Single spool_dir_max_size: Size,
+    /// How many transactions are kept; 0 for any number.
+    Single spool_dir_max_count: usize,
+    /// How much of the disk must be free for a new transaction.
+    Single spool_dir_reserve: Size,
     /// Where task files lie.
-    task_cache_dir: PathBuf,
+    Single task_cache_dir: PathBuf,
     /// How long task files are kept after their last use; 0 for ever.
-    task_cache_dir_purge_ttl: Lasting,
+    Single task_cache_dir_purge_ttl: Lasting,
+    /// How many bytes task files may take; 0 for any number.
+    Single task_cache_dir_max_size: Size,
+    /// How many task files are kept; 0 for any number.
+    Single task_cache_dir_max_count: usize,
     /// The longest that a task may run.
-    task_time_limit: Lasting,
+    Single task_time_limit: Lasting,
     /// How many bytes are kept of each of a task's output streams.
-    task_output_limit: Size,
+    Single task_output_limit: Size,
+    /// How much memory a task's processes may take together; 0 for any amount.
+    Single task_memory_limit: Size,
+    /// How many processes a task may have; 0 for any number.
+    Single task_process_limit: u64,
+    /// How much processor time a task may take: `50%`, `200%` (two processors); 0 for any.
+    Single task_cpu_limit: Percent,
     /// How many tasks run at once; more wait.
-    task_concurrency: usize,
+    Single task_concurrency: usize,
     /// The execution wrapper.
-    execution_wrapper: PathBuf,
+    Single execution_wrapper: PathBuf,
     /// The largest message body.
-    max_message_size: Size,
+    Single max_message_size: Size,
     /// The least serious lines that are logged.
-    loglevel: Level,
+    Single loglevel: Level,
     /// `plain` or `json`.
-    log_format: Format,
-    /// Where lines are logged; `-` is standard error.
-    logfile: String,
+    Single log_format: Format,
+    /// Where lines are logged: a file, `syslog`, or `-` for standard error.
+    Single logfile: String,
+    /// As what lines are logged to syslog: `daemon`, `user`, `local0` … `local7`.
+    Single syslog_facility: String,
+    /// Whether every message is noted in the access log.
+    Switch log_pcp_access: bool,
+    /// The access log.
+    Single pcp_access_logfile: PathBuf,
 
     without effect:
-    allowed_keepalive_timeouts as "allowed-keepalive-timeouts",
-    association_request_ttl as "association-request-ttl",
-    association_timeout as "association-timeout",
-    broker_ws_proxy as "broker-ws-proxy",
-    connection_timeout as "connection-timeout",
-    foreground as "foreground",
-    log_pcp_access as "log-pcp-access",
-    master_proxy as "master-proxy",
-    master_uris as "master-uris",
-    modules_config_dir as "modules-config-dir",
-    modules_dir as "modules-dir",
-    pcp_access_logfile as "pcp-access-logfile",
-    pcp_message_ttl as "pcp-message-ttl",
-    pcp_version as "pcp-version",
-    pidfile as "pidfile",
-    ping_interval as "ping-interval",
-    primary_uris as "primary-uris",
-    syslog_facility as "syslog-facility",
-    task_download_connect_timeout as "task-download-connect-timeout",
-    task_download_timeout as "task-download-timeout",
+    Single allowed_keepalive_timeouts,
+    Single association_request_ttl,
+    Single association_timeout,
+    Single broker_ws_proxy,
+    Single connection_timeout,
+    Switch foreground,
+    Single pcp_message_ttl,
+    Single pcp_version,
+    Single pidfile,
+    Single ping_interval,
 }

@@ -1,5 +1,7 @@
 //! Configuration files as they are written.
 
+use daemon::logs::Target;
+
 use super::*;
 
 fn load(text: &str) -> Result<Config, Vec<String>> {
@@ -37,15 +39,12 @@ fn a_file_of_the_original_is_understood_with_controllers_added() {
     let config = load(&format!("{ORIGINAL}\ncontrollers: [orch.example.net]")).unwrap();
     let brokers: Vec<_> = config.brokers.iter().map(ToString::to_string).collect();
     assert_eq!(brokers, ["a.example.net:8142", "b.example.net:8143"]);
+    assert_eq!(config.without_effect, ["pcp-version", "ping-interval"]);
     assert_eq!(
-        config.without_effect,
-        ["pcp-version", "ping-interval", "primary-uris"]
-            .map(|key| key)
-            .into_iter()
-            .collect::<Vec<_>>()
+        config.spool_bounds.age,
+        Some(Duration::from_secs(7 * 86400))
     );
-    assert_eq!(config.spool_ttl, Some(Duration::from_secs(7 * 86400)));
-    assert_eq!(config.cache_ttl, None);
+    assert_eq!(config.cache_bounds.age, None);
     assert_eq!(config.task_time_limit, defaults::TASK_TIME_LIMIT);
     assert_eq!(config.log.target, Target::Stderr);
 }
@@ -54,18 +53,17 @@ fn a_file_of_the_original_is_understood_with_controllers_added() {
 fn all_faults_are_told_at_once() {
     let faults = load(
         "controllers: [\"..\"]\nssl-cert: /c\nssl-kye: /k\ntask-concurrency: 0\n\
-         task-time-limit: 0\nlogfile: syslog\ncertificate-revocation: sometimes\nspool-dir-purge-ttl: soon",
+         task-time-limit: 0\nlogfile: eventlog\ncertificate-revocation: sometimes\nspool-dir-purge-ttl: soon",
     )
     .unwrap_err();
     for wanted in [
         "broker-uris: is required",
         "3: ssl-kye: unknown key; did you mean \"ssl-key\"?",
-        "ssl-key: is required",
-        "ssl-ca-cert: is required",
+        "ssl-key: is not set, and",
         "1: controllers: a certname is",
         "4: task-concurrency: must be at least 1",
         "5: task-time-limit: must not be zero",
-        "6: logfile: syslog is not supported",
+        "6: logfile: eventlog is not on this platform",
         "7: certificate-revocation: \"sometimes\" is none of",
         "8: spool-dir-purge-ttl:",
         "ssl-crl: is required",
@@ -96,4 +94,114 @@ fn the_effective_configuration_reads_back_as_itself() {
     let config = load(&format!("{ORIGINAL}\ncontrollers: [orch.example.net]")).unwrap();
     let again = load(&config.to_string()).unwrap();
     assert_eq!(config.to_string(), again.to_string());
+}
+
+#[test]
+fn a_file_of_the_original_works_unchanged() {
+    let config = load(ORIGINAL).unwrap();
+    assert!(config.controllers.is_empty());
+    let primaries: Vec<_> = config.downloads.primaries.iter().collect();
+    assert_eq!(primaries[0].to_string(), "https://puppet.example.net:8140");
+    assert_eq!(config.downloads.timeout, Duration::from_secs(1800));
+}
+
+#[test]
+fn every_key_of_the_original_is_known() {
+    // In JSON, as Puppet Enterprise writes the file.
+    let text = r#"{"allowed-keepalive-timeouts": 2, "association-request-ttl": 10,
+        "association-timeout": 15, "broker-ws-proxy": "http://p:1", "broker-ws-uri": "wss://b/pcp2",
+        "connection-timeout": 5, "foreground": true, "log-pcp-access": true, "logfile": "/l/agent.log",
+        "loglevel": "trace", "master-proxy": "http://p:2", "max-message-size": 1024,
+        "master-uris": ["m"], "modules-config-dir": "/mc", "modules-dir": "/m",
+        "pcp-message-ttl": 5, "pcp-version": "1", "pidfile": "/run/p", "ping-interval": 120,
+        "primary-uris": ["p"], "spool-dir": "/s", "spool-dir-purge-ttl": "3h", "ssl-ca-cert": "/ca",
+        "ssl-cert": "/c", "ssl-crl": "/crl", "ssl-key": "/k", "syslog-facility": "local3",
+        "task-cache-dir": "/t", "task-cache-dir-purge-ttl": "0d",
+        "task-download-connect-timeout": 7, "task-download-timeout": 8}"#;
+    let config = load(text).unwrap();
+    assert_eq!(config.access_log, Some(PathBuf::from("/l/pcp-access.log")));
+    assert_eq!(config.downloads.proxy.as_deref(), Some("http://p:2"));
+    assert_eq!(config.downloads.primaries.len(), 1);
+    assert_eq!(config.downloads.primaries[0].to_string(), "https://p:8140");
+    assert_eq!(config.downloads.connect_timeout, Duration::from_secs(7));
+    assert_eq!(config.max_message, 1024);
+    assert_eq!(config.modules_dir, PathBuf::from("/m"));
+    assert_eq!(config.log.target, Target::File("/l/agent.log".into()));
+}
+
+#[test]
+fn certificates_are_puppets_where_they_are_not_named() {
+    let ssl = tempfile::tempdir().unwrap();
+    let keys = ssl.path().join("private_keys");
+    std::fs::create_dir(&keys).unwrap();
+    std::fs::write(keys.join("node.example.net.pem"), "").unwrap();
+    std::fs::write(ssl.path().join("crl.pem"), "").unwrap();
+    let text = format!("broker-uris: [b]\nssldir: {:?}\n", ssl.path());
+    let config = load(&text).unwrap();
+    assert_eq!(
+        config.tls.cert,
+        ssl.path().join("certs/node.example.net.pem")
+    );
+    assert_eq!(config.tls.key, keys.join("node.example.net.pem"));
+    assert_eq!(config.tls.ca, ssl.path().join("certs/ca.pem"));
+    assert_eq!(config.tls.crl, Some(ssl.path().join("crl.pem")));
+    let config = load(&format!("{text}certname: other\n")).unwrap();
+    assert_eq!(config.tls.key, keys.join("other.pem"));
+    std::fs::write(keys.join("second.pem"), "").unwrap();
+    let faults = load(&text).unwrap_err();
+    assert!(
+        faults[0].contains("several keys: node.example.net, second"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn the_command_line_counts_before_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pxp-agent.conf");
+    std::fs::write(&path, ORIGINAL).unwrap();
+    let single = |key: &str, value: &str| (key.to_owned(), Given::Single(value.to_owned()));
+    let given = [
+        single("spool-dir", "/elsewhere"),
+        (
+            "controllers".to_owned(),
+            Given::List(vec!["orch".to_owned()]),
+        ),
+        single("task-concurrency", "3"),
+        single("log-pcp-access", "true"),
+    ];
+    let config = Config::read(&path, &given).unwrap();
+    assert_eq!(config.spool_dir, PathBuf::from("/elsewhere"));
+    assert_eq!(config.controllers.len(), 1);
+    assert_eq!(config.task_concurrency, 3);
+    assert!(config.access_log.is_some());
+    let refused = Config::read(&path, &[single("task-time-limit", "soon")]).unwrap_err();
+    assert_eq!(refused.code, ExitCode::Config);
+    let text = refused.faults[0].to_string();
+    assert!(text.starts_with("command line: task-time-limit:"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_no_configuration_and_one_that_is_missing_end_differently() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pxp-agent.conf");
+    let missing = Config::read(&path, &[]).unwrap_err();
+    assert_eq!(missing.code, ExitCode::Config);
+    let text = missing.faults[0].to_string();
+    assert!(text.ends_with("there is no such file"), "{text}");
+    std::fs::write(&path, "broker-uris: [").unwrap();
+    assert_eq!(Config::read(&path, &[]).unwrap_err().code, ExitCode::Usage);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_file_is_a_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pxp-agent.conf");
+        std::fs::write(&path, &bytes).unwrap();
+        Config::load(&path).ok();
+        let almost = format!("broker-uris: {}", String::from_utf8_lossy(&bytes));
+        std::fs::write(&path, almost).unwrap();
+        Config::load(&path).ok();
+    }
 }

@@ -286,6 +286,77 @@ async fn parameters_are_neither_logged_nor_written_down() {
 }
 
 #[tokio::test]
+async fn a_log_that_was_moved_away_is_begun_anew_on_the_second_user_signal() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let (log, access) = (node.path("agent.log"), node.path("pcp-access.log"));
+    node.reconfigure(&format!("logfile: {log:?}\nlog-pcp-access: true"));
+    let (program, mut peer) = node.spawn().await;
+    peer.nothing_waits().await;
+    wait_until("the message is noted", || {
+        let noted = node.read("pcp-access.log");
+        noted.contains(
+            "] AUTHORIZATION_SUCCESS broker pcp://orchestrator/orchestrator rpc_blocking_request ",
+        )
+    })
+    .await;
+    std::fs::rename(&log, node.path("agent.log.1")).unwrap();
+    std::fs::rename(&access, node.path("pcp-access.log.1")).unwrap();
+    program.signal(nix::sys::signal::Signal::SIGUSR2);
+    wait_until("both files are there again", || {
+        log.exists() && access.exists()
+    })
+    .await;
+    peer.nothing_waits().await;
+    wait_until("it goes on there", || {
+        node.read("pcp-access.log").contains("AUTHORIZATION")
+    })
+    .await;
+    assert!(node.read("agent.log.1").contains("pxp-agent started"));
+    assert_eq!(program.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn the_exit_codes_are_the_originals() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pxp-agent"));
+        let output = command.args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), told)
+    };
+    let config = node.path("pxp-agent.conf");
+    let config = config.to_str().unwrap();
+    assert_eq!(run(&["--version"]).0, Some(0));
+    assert_eq!(run(&["-help"]).0, Some(0));
+    assert_eq!(run(&["--no-such-option"]).0, Some(2));
+    // The unconfigured agent.
+    let (code, told) = run(&["--config-file", "/no/such/file.conf"]);
+    assert_eq!(code, Some(3));
+    assert!(told.contains("there is no such file"), "{told}");
+    std::fs::write(node.path("broken.conf"), "{").unwrap();
+    assert_eq!(
+        run(&["--config", node.path("broken.conf").to_str().unwrap()]).0,
+        Some(2)
+    );
+    let (code, told) = run(&["--config", config, "--ssl-key", "/no/key", "--foreground"]);
+    assert_eq!(code, Some(3));
+    assert!(told.contains("/no/key"), "{told}");
+    // A second agent on the same spool; a lock file that a dead one left is no obstacle.
+    let (program, _peer) = node.spawn().await;
+    let (code, told) = run(&["--config", config]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("another agent uses the spool"), "{told}");
+    program.kill();
+    assert!(node.path("spool/.lock").exists());
+    let (program, _peer) = node.spawn().await;
+    assert_eq!(program.terminate(), Some(0));
+}
+
+#[tokio::test]
 async fn a_hangup_does_not_end_the_agent() {
     let Some(node) = Node::new("") else {
         return;

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hocon::parser::parse_tokens;
-use hocon::{Config, HoconError, HoconValue, ParseOptions, ResolveOptions};
+use hocon::{Config, HoconError, HoconValue, ParseOptions, ResolveOptions, ScalarValue};
 use serde::de::DeserializeOwned;
 
 pub use faults::{Fault, refuse};
@@ -96,6 +96,40 @@ impl Source {
         })
     }
 
+    /// A file in which nothing is written.
+    #[must_use]
+    pub fn empty(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            root: HoconValue::Object(std::iter::empty().collect()),
+            places: Places::default(),
+        }
+    }
+
+    /// Sets a key to what the command line gave for it, which counts before the file's.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.insert(key, scalar(value));
+    }
+
+    /// The same for a list.
+    pub fn set_list(&mut self, key: &str, values: &[String]) {
+        let values = values.iter().map(|value| scalar(value)).collect();
+        self.insert(key, HoconValue::Array(values));
+    }
+
+    fn insert(&mut self, key: &str, value: HoconValue) {
+        if let HoconValue::Object(root) = &mut self.root {
+            root.insert(key.to_owned(), value);
+        }
+        self.places.given(key);
+    }
+
+    /// The fault that there is no such file.
+    #[must_use]
+    pub fn missing(&self) -> Fault {
+        Fault::of_file(&self.path, "there is no such file")
+    }
+
     /// The file or directory that was read.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -155,12 +189,16 @@ impl Source {
         let place = self.places.nearest(key);
         Fault {
             file: place.map_or_else(|| self.path.clone(), |place| place.file.clone()),
-            line: place.map(|place| place.line),
+            line: place.and_then(|place| place.line),
             key: faults::dotted(key),
             problem,
             hint,
         }
     }
+}
+
+fn scalar(text: &str) -> HoconValue {
+    HoconValue::Scalar(ScalarValue::string(text.to_owned()))
 }
 
 /// The files that `path` stands for.

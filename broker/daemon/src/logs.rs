@@ -1,18 +1,23 @@
-//! Logs: what is written where. Lines go to standard error or are appended to a file, plain or as
-//! JSON; the environment variable `PXP_LOG` (`level` or `target=level,…`) overrides the level.
+//! Logs: what is written where. Lines go to standard error, to syslog, or are appended to a file, plain
+//! or as JSON; the environment variable `PXP_LOG` (`level` or `target=level,…`) overrides the level.
+//! The [`Logs`] of a running process let it open its file anew and change the level.
 
-use std::fs::OpenOptions;
+mod file;
+mod syslog;
+
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Mutex;
 
 use serde::Deserialize;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::TryInitError;
+
+pub use file::LogFileHandle;
+pub use syslog::{Facility, FacilityError};
 
 /// The environment variable that overrides the level.
 pub const VARIABLE: &str = "PXP_LOG";
@@ -75,6 +80,17 @@ pub enum Target {
     Stderr,
     /// Appended to this file.
     File(PathBuf),
+    /// Sent to the local syslog.
+    Syslog(Facility),
+}
+
+/// The logs of this process, once they have begun.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    filter: reload::Handle<Targets, tracing_subscriber::Registry>,
+    file: Option<LogFileHandle>,
+    /// The environment decides the level, whatever the configuration says.
+    fixed: bool,
 }
 
 /// Why logging could not begin.
@@ -89,6 +105,9 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    /// The local syslog does not answer.
+    #[error("cannot reach syslog at {}", syslog::SOCKET)]
+    Syslog(#[source] io::Error),
     /// The environment variable is not understood.
     #[error("the environment variable {VARIABLE} is not a level or a list of target=level")]
     Variable(#[source] ParseError),
@@ -100,41 +119,69 @@ pub enum LogError {
 /// Begins logging for the whole process. Once only.
 ///
 /// # Errors
-/// When the file cannot be opened, `PXP_LOG` is not understood, or logging has begun before.
-pub fn start(config: &LogConfig) -> Result<(), LogError> {
-    let filter = match std::env::var(VARIABLE) {
-        Ok(text) => text.parse().map_err(LogError::Variable)?,
-        Err(_) => filter(config.level.0),
+/// When the file or syslog cannot be opened, `PXP_LOG` is not understood, or logging has begun before.
+pub fn start(config: &LogConfig) -> Result<Logs, LogError> {
+    let (first, fixed) = match std::env::var(VARIABLE) {
+        Ok(text) => (text.parse().map_err(LogError::Variable)?, true),
+        Err(_) => (filter(config.level.0), false),
     };
+    let mut opened = None;
     let (writer, colours) = match &config.target {
         Target::Stderr => (
             BoxMakeWriter::new(io::stderr),
             io::IsTerminal::is_terminal(&io::stderr()),
         ),
         Target::File(path) => {
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o640)
-                .open(path)
-                .map_err(|source| LogError::Open {
-                    path: path.clone(),
-                    source,
-                })?;
-            (BoxMakeWriter::new(Mutex::new(file)), false)
+            let file = LogFileHandle::open(path).map_err(|source| LogError::Open {
+                path: path.clone(),
+                source,
+            })?;
+            opened = Some(file.clone());
+            (BoxMakeWriter::new(file), false)
+        }
+        Target::Syslog(facility) => {
+            let syslog = syslog::Syslog::connect(*facility).map_err(LogError::Syslog)?;
+            (BoxMakeWriter::new(syslog), false)
         }
     };
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(colours);
-    let lines = match config.format {
-        Format::Plain => lines.boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
+    let lines = match (config.format, &config.target) {
+        (Format::Json, _) => lines.json().flatten_event(true).boxed(),
+        // Syslog has the time and the level itself.
+        (Format::Plain, Target::Syslog(_)) => lines.without_time().with_level(false).boxed(),
+        (Format::Plain, _) => lines.boxed(),
     };
+    let (first, filter) = reload::Layer::new(first);
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        .with(lines.with_filter(first))
         .try_init()
-        .map_err(LogError::Started)
+        .map_err(LogError::Started)?;
+    Ok(Logs {
+        filter,
+        file: opened,
+        fixed,
+    })
+}
+
+impl Logs {
+    /// Opens the log file anew, after whoever rotates logs has moved it away. Without a file there is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// When it cannot be opened; lines go on into the old one.
+    pub fn reopen(&self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), LogFileHandle::reopen)
+    }
+
+    /// Changes the level, unless the environment has set it.
+    pub fn set_level(&self, level: Level) {
+        if !self.fixed {
+            // The subscriber lives as long as the process.
+            self.filter.reload(filter(level.0)).ok();
+        }
+    }
 }
 
 fn filter(level: LevelFilter) -> Targets {

@@ -12,7 +12,7 @@ use crate::Tasks;
 /// What was asked of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// `SIGTERM`: end.
+    /// `SIGTERM` or `SIGQUIT`: end.
     Terminate,
     /// `SIGINT`: end, asked by hand.
     Interrupt,
@@ -25,6 +25,7 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Signals {
     terminate: unix::Signal,
+    quit: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
 }
@@ -37,6 +38,7 @@ impl Signals {
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: unix::signal(SignalKind::terminate())?,
+            quit: unix::signal(SignalKind::quit())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
             hangup: unix::signal(SignalKind::hangup())?,
         })
@@ -47,6 +49,7 @@ impl Signals {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.quit.recv() => Signal::Terminate,
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.hangup.recv() => Signal::Hangup,
         }

@@ -19,9 +19,13 @@ pub(super) struct Places {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) file: PathBuf,
-    pub(super) line: u32,
+    /// Nothing for what the command line gave.
+    pub(super) line: Option<u32>,
     written: Written,
 }
+
+/// Stands in faults where a file's name would.
+const COMMAND_LINE: &str = "command line";
 
 /// What stands behind a key, as far as two files may differ in it.
 #[derive(Debug, PartialEq)]
@@ -40,6 +44,16 @@ impl Places {
         self.note_fields(tree, &mut Vec::new(), file);
     }
 
+    /// Notes that the command line gave a key.
+    pub(super) fn given(&mut self, key: &str) {
+        let place = Place {
+            file: PathBuf::from(COMMAND_LINE),
+            line: None,
+            written: Written::Addition,
+        };
+        self.keys.insert(vec![key.to_owned()], place);
+    }
+
     /// The place of a key, or of the innermost section that it would stand in.
     pub(super) fn nearest(&self, key: &[String]) -> Option<&Place> {
         (1..=key.len())
@@ -53,7 +67,7 @@ impl Places {
         };
         for field in fields {
             let depth = prefix.len();
-            let line = u32::try_from(field.pos.line).unwrap_or(u32::MAX);
+            let line = u32::try_from(field.pos.line).ok();
             for (at, part) in field.key.iter().enumerate() {
                 prefix.push(part.clone());
                 let written = if at + 1 < field.key.len() {
@@ -83,12 +97,12 @@ impl Places {
         {
             self.conflicts.push(Fault {
                 file: place.file.clone(),
-                line: Some(place.line),
+                line: place.line,
                 key: faults::dotted(key),
                 problem: format!(
                     "is set differently at {}:{}",
                     earlier.file.display(),
-                    earlier.line
+                    earlier.line.unwrap_or_default()
                 ),
                 hint: Some("keep one of the two".to_owned()),
             });
