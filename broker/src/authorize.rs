@@ -8,16 +8,22 @@
 //! Whether a sender is genuine is not decided here: the certificate (on a session) and the inventory
 //! (on a link) tell, and the mesh checks.
 
+pub mod rules;
+
 use std::collections::HashSet;
 
-use pcp::{Certname, ClientType, Envelope, Target};
+use pcp::{Certname, ClientType, Envelope, Target, Uri};
 use pcp_mesh::Verdict;
+
+use rules::{Decision, RuleSet};
 
 /// The certnames that the configuration trusts with more than being an agent.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     controllers: HashSet<Certname>,
     brokers: HashSet<Certname>,
+    /// An operator's own rules, which narrow these.
+    own: Option<RuleSet>,
 }
 
 /// What a client type stands for.
@@ -54,6 +60,39 @@ pub enum Refused {
     /// The certname is not among `brokers`.
     #[error("the certname is not one of this broker's brokers")]
     Broker,
+    /// No rule of the operator's lets it connect.
+    #[error("no rule of this broker lets the certname connect")]
+    Rule,
+}
+
+/// Why a message may pass, or may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason<'a> {
+    /// It may: this kind of client says that to that kind of target, and there are no own rules.
+    Structure,
+    /// It may, by this rule of the operator's.
+    Rule(&'a str),
+    /// It may not: this kind of client never says that to that kind of target.
+    Forbidden,
+    /// It may not, by this rule of the operator's.
+    DeniedBy(&'a str),
+    /// It may not: the operator has rules, and none fits.
+    NoRule,
+}
+
+impl std::fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Structure => f.write_str("allowed: this kind of client says that to that target"),
+            Self::Rule(rule) => write!(f, "allowed by the rule {rule:?}"),
+            Self::Forbidden => f.write_str(
+                "denied: this kind of client never says that to that kind of target, or is not \
+                 among `controllers`",
+            ),
+            Self::DeniedBy(rule) => write!(f, "denied by the rule {rule:?}"),
+            Self::NoRule => f.write_str("denied: there are rules, and none of them fits"),
+        }
+    }
 }
 
 /// What agents say: the answers to requests, and errors.
@@ -85,7 +124,20 @@ impl Rules {
         Self {
             controllers: controllers.iter().cloned().collect(),
             brokers: brokers.iter().cloned().collect(),
+            own: None,
         }
+    }
+
+    /// The same, narrowed by an operator's own rules.
+    #[must_use]
+    pub fn narrowed_by(self, own: Option<RuleSet>) -> Self {
+        Self { own, ..self }
+    }
+
+    /// What a configuration says.
+    #[must_use]
+    pub fn of(config: &crate::config::Config) -> Self {
+        Self::new(&config.controllers, &config.brokers).narrowed_by(config.rules.clone())
     }
 
     /// Whether this certname may have a session of this client type.
@@ -93,20 +145,51 @@ impl Rules {
     /// # Errors
     /// [`Refused`] says what is missing.
     pub fn hello(&self, certname: &Certname, client_type: &ClientType) -> Result<Kind, Refused> {
-        match kind(client_type).ok_or(Refused::ClientType)? {
-            Kind::Controller if !self.controllers.contains(certname) => Err(Refused::Controller),
+        let kind = kind(client_type).ok_or(Refused::ClientType)?;
+        let client = Uri::new(certname.clone(), client_type.clone());
+        match kind {
+            Kind::Controller if !self.is_controller(&client) => Err(Refused::Controller),
             Kind::Broker if !self.brokers.contains(certname) => Err(Refused::Broker),
-            allowed => Ok(allowed),
+            // Brokers are let in by the list of them alone.
+            Kind::Broker => Ok(kind),
+            Kind::Agent | Kind::Controller => match &self.own {
+                Some(own) if !own.lets_connect(&client) => Err(Refused::Rule),
+                _ => Ok(kind),
+            },
         }
+    }
+
+    fn is_controller(&self, client: &Uri) -> bool {
+        let own = self.own.as_ref();
+        self.controllers.contains(client.certname())
+            || own.is_some_and(|own| own.make_controller(client))
     }
 
     /// Whether a message may pass.
     #[must_use]
     pub fn message(&self, origin: Origin, envelope: &Envelope) -> Verdict {
-        if self.allows(origin, envelope) {
-            Verdict::Allowed
-        } else {
-            Verdict::Denied
+        match self.explain(origin, envelope) {
+            Reason::Structure | Reason::Rule(_) => Verdict::Allowed,
+            Reason::Forbidden | Reason::DeniedBy(_) | Reason::NoRule => Verdict::Denied,
+        }
+    }
+
+    /// Why a message may pass, or not.
+    #[must_use]
+    pub fn explain(&self, origin: Origin, envelope: &Envelope) -> Reason<'_> {
+        if !self.allows(origin, envelope) {
+            return Reason::Forbidden;
+        }
+        match &self.own {
+            // What brokers tell of messages that went nowhere is no operator's business.
+            Some(own) if kind(envelope.sender.client_type()) != Some(Kind::Broker) => {
+                match own.message(envelope) {
+                    Decision::Allowed(rule) => Reason::Rule(rule),
+                    Decision::Denied(rule) => Reason::DeniedBy(rule),
+                    Decision::NoRule => Reason::NoRule,
+                }
+            }
+            _ => Reason::Structure,
         }
     }
 
@@ -129,7 +212,7 @@ impl Rules {
                 // controllers are connected to primaries, and commands come down, never up.
                 let trusted = match origin {
                     Origin::Above => true,
-                    Origin::Client => self.controllers.contains(sender.certname()),
+                    Origin::Client => self.is_controller(sender),
                     Origin::Below => false,
                 };
                 trusted

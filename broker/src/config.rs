@@ -3,6 +3,7 @@
 
 mod defaults;
 mod file;
+mod rules;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon::config::{Fault, Lasting, Size, Source};
-use daemon::logs::LogConfig;
+use daemon::logs::{LogConfig, LogFile};
 use identity::{Files, Revocation};
 use pcp::Certname;
 use pcp_client::BrokerAddress;
 use pcp_mesh::Role;
 
-use file::{BrokerFile, File};
+use crate::authorize::rules::{Origin, RuleSet};
+use file::BrokerFile;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -39,11 +41,18 @@ pub struct Config {
     pub max_connections: usize,
     /// How long messages wait at a compiler that has lost all its primaries.
     pub grace_period: Duration,
+    /// The operator's own rules; without any, what the broker's structure allows is allowed.
+    pub rules: Option<RuleSet>,
+    /// What is written and has not the effect that its writer may expect. Worth a warning.
+    pub notes: Vec<Fault>,
     /// Where logs go.
     pub log: LogConfig,
 }
 
+/// The sections that are read.
 const SECTION: &str = "pcp-broker";
+const LOG: &str = "log";
+const AUTHORIZATION: &str = "authorization";
 
 impl Config {
     /// Reads a file, or all `*.conf` of a directory.
@@ -53,8 +62,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
         let source = Source::read(path)?;
         let mut faults = Vec::new();
-        let file: File = source.decode(None, &mut faults);
-        let config = Self::resolve(file, &source, &mut faults);
+        let config = Self::resolve(&source, &mut faults);
         match config {
             Some(config) if faults.is_empty() => Ok(config),
             _ => Err(faults),
@@ -63,9 +71,21 @@ impl Config {
 
     /// What is meant by a file. Without a value for every key that needs one there is nothing, and
     /// the reason is among the faults.
-    fn resolve(file: File, source: &Source, faults: &mut Vec<Fault>) -> Option<Self> {
-        let mut check = Check { source, faults };
-        let broker = file.pcp_broker;
+    fn resolve(source: &Source, faults: &mut Vec<Fault>) -> Option<Self> {
+        let mut broker: BrokerFile = source.decode(Some(SECTION), faults);
+        let log: LogFile = source.decode(Some(LOG), faults);
+        let sections = source.keys(None);
+        let original = sections
+            .iter()
+            .any(|section| section == AUTHORIZATION)
+            .then(|| source.decode(Some(AUTHORIZATION), faults));
+        let mut check = Check {
+            source,
+            faults,
+            notes: Vec::new(),
+        };
+        check.sections(&sections);
+        let rules = check.rules(broker.rules.take(), original);
         let role = broker.role;
         if role.is_none() {
             check.missing("role", "primary or compiler");
@@ -110,8 +130,16 @@ impl Config {
             grace_period: broker
                 .controller_disconnection_graceperiod
                 .map_or(defaults::GRACE_PERIOD, |period| period.0),
-            log: file.log.into(),
+            rules,
+            notes: check.notes,
+            log: log.into(),
         })
+    }
+}
+
+impl Config {
+    fn rules_of(&self, origin: Origin) -> Option<&RuleSet> {
+        self.rules.as_ref().filter(|rules| rules.origin() == origin)
     }
 }
 
@@ -119,16 +147,42 @@ impl Config {
 struct Check<'a> {
     source: &'a Source,
     faults: &'a mut Vec<Fault>,
+    notes: Vec<Fault>,
 }
 
 impl Check<'_> {
+    /// A fault of a key of our section.
     fn wrong(&mut self, key: &str, problem: impl fmt::Display) {
-        let key = format!("{SECTION}.{key}");
-        self.faults.push(self.source.fault(&key, problem));
+        self.fault(&format!("{SECTION}.{key}"), problem);
+    }
+
+    /// A fault of any key.
+    fn fault(&mut self, key: &str, problem: impl fmt::Display) {
+        self.faults.push(self.source.fault(key, problem));
+    }
+
+    /// What is no fault, and yet should be known.
+    fn note(&mut self, key: &str, problem: impl fmt::Display) {
+        self.notes.push(self.source.fault(key, problem));
     }
 
     fn missing(&mut self, key: &str, what: &str) {
         self.wrong(key, format_args!("is missing: {what}"));
+    }
+
+    /// Sections of other services are theirs; one that is nobody's is a mistake.
+    fn sections(&mut self, sections: &[String]) {
+        for section in sections {
+            let name = section.as_str();
+            let known = [SECTION, LOG, AUTHORIZATION];
+            if !known.contains(&name) && !file::OF_OTHERS.contains(&name) {
+                let known = known.join(", ");
+                self.fault(
+                    name,
+                    format_args!("unknown section: a broker reads {known}"),
+                );
+            }
+        }
     }
 
     /// Parses each item of a list, and names each that is wrong.
@@ -202,7 +256,16 @@ impl fmt::Display for Config {
         writeln!(f, "  max-connections: {}", self.max_connections)?;
         let period = Lasting(self.grace_period);
         writeln!(f, "  controller-disconnection-graceperiod: \"{period}\"")?;
+        if let Some(rules) = self.rules_of(Origin::Ours) {
+            writeln!(f, "  rules: {rules}")?;
+        }
         writeln!(f, "}}")?;
+        if let Some(rules) = self.rules_of(Origin::Original) {
+            writeln!(f, "authorization {{")?;
+            writeln!(f, "  version: 1")?;
+            writeln!(f, "  rules: {rules}")?;
+            writeln!(f, "}}")?;
+        }
         writeln!(f, "log {{")?;
         writeln!(f, "  level: {}", self.log.level)?;
         writeln!(f, "  format: {}", self.log.format)?;

@@ -10,6 +10,7 @@ mod budget;
 pub mod config;
 mod content;
 mod driver;
+pub mod explain;
 mod listener;
 mod outbox;
 mod session;
@@ -118,7 +119,7 @@ impl Broker {
         let uplinks = daemon::Tasks::new();
         let endpoint = bound.listen().map_err(RunError::Listen)?;
 
-        let rules = Arc::new(Rules::new(&config.controllers, &config.brokers));
+        let rules = Arc::new(Rules::of(&config));
         let ids = Arc::new(SessionIds::default());
         let (inputs, queue) = mpsc::channel(INPUT_QUEUE);
         let node = Node::new(node_config(&config, &identity), start_time());

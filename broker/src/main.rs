@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use daemon::config::refuse;
 use daemon::{ExitCode, Signal, Signals, Threads};
+use pcp::{MessageType, Target, Uri};
 use pcp_broker::config::Config;
 use pcp_broker::{Broker, BuildError};
 
@@ -23,10 +24,26 @@ struct Args {
     command: Option<Command>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Check configuration and certificates, print what is in effect, and exit.
     CheckConfig,
+    /// Say whether a message would pass, and by which rule; exits with 1 if it would not.
+    #[command(
+        after_help = "Example:\n  pcp-broker explain --sender pcp://web1/agent \
+        --message-type rpc_blocking_request --target pcp://db1/agent"
+    )]
+    Explain {
+        /// The sender's address: pcp://CERTNAME/CLIENT-TYPE.
+        #[arg(long)]
+        sender: Uri,
+        /// The message type: with or without http://puppetlabs.com/ before it.
+        #[arg(long)]
+        message_type: String,
+        /// The target's address; the broker itself when left out.
+        #[arg(long)]
+        target: Option<Uri>,
+    },
 }
 
 fn main() -> std::process::ExitCode {
@@ -38,11 +55,20 @@ fn run(args: &Args) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return refuse(&faults),
     };
-    if let Some(Command::CheckConfig) = args.command {
-        return check(&config);
+    match &args.command {
+        Some(Command::CheckConfig) => return check(&config),
+        Some(Command::Explain {
+            sender,
+            message_type,
+            target,
+        }) => return explain(&config, sender, message_type, target.as_ref()),
+        None => {}
     }
     if let Err(error) = daemon::logs::start(&config.log) {
         return fail(ExitCode::Config, &error);
+    }
+    for note in &config.notes {
+        tracing::warn!(%note, "written in the configuration, without the effect it may seem to have");
     }
     let runtime = match daemon::runtime(THREADS) {
         Ok(runtime) => runtime,
@@ -73,8 +99,35 @@ async fn stop_signal() {
     }
 }
 
+fn explain(config: &Config, sender: &Uri, message_type: &str, target: Option<&Uri>) -> ExitCode {
+    let full = if message_type.contains("://") {
+        message_type.to_owned()
+    } else {
+        format!("http://puppetlabs.com/{message_type}")
+    };
+    let message_type = match MessageType::parse(&full) {
+        Ok(message_type) => message_type,
+        Err(error) => return fail(ExitCode::Usage, &error),
+    };
+    let target = target.map_or(Target::Broker, |uri| Target::Client(uri.clone()));
+    let explanation = pcp_broker::explain::explain(config, sender, &message_type, &target);
+    if let Err(error) = writeln!(std::io::stdout(), "{}", explanation.lines.join("\n")) {
+        return fail(ExitCode::Failure, &error);
+    }
+    if explanation.passes {
+        ExitCode::Ok
+    } else {
+        ExitCode::Failure
+    }
+}
+
 fn check(config: &Config) -> ExitCode {
-    if let Err(error) = writeln!(std::io::stdout(), "{config}") {
+    let notes: String = config
+        .notes
+        .iter()
+        .map(|note| format!("# note: {note}\n"))
+        .collect();
+    if let Err(error) = writeln!(std::io::stdout(), "{notes}{config}") {
         return fail(ExitCode::Failure, &error);
     }
     match identity::Identity::load(&config.files) {

@@ -5,20 +5,38 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use daemon::config::{Lasting, Size};
-use daemon::logs::LogFile;
 use serde::Deserialize;
 
-/// The whole file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub(super) struct File {
-    pub(super) pcp_broker: BrokerFile,
-    pub(super) log: LogFile,
-}
+use super::rules::OwnRule;
+
+/// The sections of trapperkeeper services that may stand in the same directory, such as Puppet
+/// Server's `conf.d`. They are none of ours; what is in none of these lists is a mistake.
+pub(super) const OF_OTHERS: [&str; 20] = [
+    "certificate-authority",
+    "code-manager",
+    "dropsonde",
+    "file-sync",
+    "global",
+    "http-client",
+    "jruby-puppet",
+    "master",
+    "metrics",
+    "nrepl",
+    "os-settings",
+    "product",
+    "profiler",
+    "puppet-admin",
+    "puppetserver",
+    "rbac-consumer",
+    "status",
+    "versioned-code",
+    "web-router-service",
+    "webserver",
+];
 
 /// The section `pcp-broker`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", default)]
 pub(super) struct BrokerFile {
     pub(super) role: Option<Role>,
     pub(super) listen: Option<SocketAddr>,
@@ -33,6 +51,7 @@ pub(super) struct BrokerFile {
     pub(super) max_message_size: Option<Size>,
     pub(super) max_connections: Option<usize>,
     pub(super) controller_disconnection_graceperiod: Option<Lasting>,
+    pub(super) rules: Option<Vec<OwnRule>>,
 }
 
 /// The words for the roles.

@@ -105,3 +105,109 @@ fn a_primary_that_is_named_twice_is_a_fault() {
         "{faults:#?}"
     );
 }
+
+/// The rules that the original's container ships, one of Puppet Server's, and two that do not map.
+const ORIGINAL_RULES: &str = r#"
+authorization {
+  version: 1
+  rules: [
+    { name: "pcp-broker message", sort-order: 400
+      match-request: { path: "/pcp-broker/send", type: path, method: post
+        query-params: { message_type: [
+          "http://puppetlabs.com/inventory_request",
+          "http://puppetlabs.com/rpc_blocking_request",
+          "http://puppetlabs.com/rpc_non_blocking_request" ] } }
+      allow: "orch.example.com" }
+    { name: "any", sort-order: 420
+      match-request: { path: "/pcp-broker/send", type: path, method: post }
+      allow: ["*.example.com", { extensions: { pp_role: "web" } }] }
+    { name: "catalog", sort-order: 500, some-other-key: 1
+      match-request: { path: "^/puppet/v3/catalog/([^/]+)$", type: regex, method: [get, post] }
+      allow: "$1" }
+    { name: "dead", sort-order: 300
+      match-request: { path: "/pcp-broker", type: path, query-params: { targets: "x" } }
+      deny: "*" }
+  ]
+}
+webserver { access-log-config: x }
+"#;
+
+#[test]
+fn reads_the_original_s_rules_as_far_as_they_map_and_says_what_does_not() {
+    let config = load(&format!("{COMPILER}{ORIGINAL_RULES}")).expect("a sound file");
+    let rules = config.rules.as_ref().expect("rules");
+    let names: Vec<_> = rules
+        .rules()
+        .iter()
+        .map(|rule| rule.name.as_str())
+        .collect();
+    assert_eq!(names, ["pcp-broker message", "any"]);
+    let controller = |name: &str| rules.make_controller(&name.parse().expect("an address"));
+    assert!(controller("pcp://orch.example.com/controller"));
+    assert!(!controller("pcp://web1.example.com/controller"));
+    let notes: Vec<_> = config.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 2, "{notes:#?}");
+    assert!(notes[0].contains("allows nobody"), "{notes:#?}");
+    assert!(notes[1].contains("the rule never fits"), "{notes:#?}");
+    assert!(
+        notes.iter().all(|note| note.contains("broker.conf:")),
+        "{notes:#?}"
+    );
+
+    let again = load(&config.to_string()).expect("its own text");
+    assert_eq!(config.to_string(), again.to_string());
+    assert!(again.notes.is_empty());
+}
+
+#[test]
+fn a_deny_that_cannot_be_understood_is_refused_and_never_left_out() {
+    let rule = r#"authorization { rules: [
+      { match-request: { path: "/pcp-broker/send", type: path }
+        allow: "*", deny: { certname: x, extensions: { pp_role: "web" } } }
+    ] }"#;
+    let faults = load(&format!("{COMPILER}{rule}")).expect_err("a fault");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(
+        faults[0].contains("authorization.rules.0.deny"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn reads_own_rules_in_their_order() {
+    let rules = r#"pcp-broker { rules: [
+      { name: web-only, message-type: "rpc_*_request", target: "pcp://web*/agent", allow: [orch] }
+      { deny: ["old.*"], allow: ["*"] }
+    ] }"#;
+    let config = load(&format!("{COMPILER}{rules}")).expect("a sound file");
+    let names = |config: &Config| -> Vec<String> {
+        let rules = config.rules.as_ref().expect("rules").rules();
+        rules.iter().map(|rule| rule.name.clone()).collect()
+    };
+    assert_eq!(names(&config), ["web-only", "rule 2"]);
+    let again = load(&config.to_string()).expect("its own text");
+    assert_eq!(config.to_string(), again.to_string());
+}
+
+#[test]
+fn names_what_is_wrong_in_own_rules_and_a_section_that_is_nobody_s() {
+    let faults = load(&format!(
+        "{COMPILER}{}",
+        r#"
+pcp-broker.rules: [ { name: a, allow: "/(/" }, { name: b }, { name: c, alow: x, deny: y } ]
+pcp-brokr { role: primary }
+"#
+    ))
+    .expect_err("faults");
+    for part in [
+        "rules.0.allow",
+        "rules.1: names nobody",
+        "rules.alow",
+        "pcp-brokr: unknown section",
+    ] {
+        assert!(
+            faults.iter().any(|fault| fault.contains(part)),
+            "{part}: {faults:#?}"
+        );
+    }
+}

@@ -82,3 +82,33 @@ fn a_taken_address_ends_with_1() {
     assert_eq!(output.status.code(), Some(1));
     assert!(told(&output).contains("cannot listen"), "{}", told(&output));
 }
+
+#[test]
+fn explain_names_the_rule_that_decides() {
+    let field = Field::new();
+    let config = field.config("primary", &[]);
+    let text = format!(
+        "{config}\npcp-broker.rules: [
+            {{ name: web-only, message-type: rpc_blocking_request, target: \"pcp://web*/agent\",
+               allow: [orch] }} ]"
+    );
+    let path = field.path().join("broker.conf");
+    fs::write(&path, text).expect("written");
+    let explain = |sender: &str, target: &str| {
+        let arguments = ["explain", "--message-type", "rpc_blocking_request"];
+        let addresses = ["--sender", sender, "--target", target];
+        let output = run(&path, &[&arguments[..], &addresses[..]].concat());
+        let text = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), text)
+    };
+    let controller = "pcp://orch/controller";
+    let (code, text) = explain(controller, "pcp://web1/agent");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("allowed by the rule \"web-only\""), "{text}");
+    let (code, text) = explain(controller, "pcp://db1/agent");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("none of them fits"), "{text}");
+    let (code, text) = explain("pcp://web1/agent", "pcp://db1/agent");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("never says that"), "{text}");
+}

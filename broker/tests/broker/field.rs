@@ -78,6 +78,8 @@ impl Field {
     pub(crate) fn config(&self, certname: &str, primaries: &[SocketAddr]) -> Config {
         let name = |name| Certname::parse(name).expect("a certname");
         Config {
+            rules: None,
+            notes: Vec::new(),
             role: if primaries.is_empty() {
                 Role::Primary
             } else {
