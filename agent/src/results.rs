@@ -1,15 +1,18 @@
 //! From the end of a run to what the requester is told: reports become outcomes, and outcomes, with
 //! the output that lies beside them, become results.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use pxp::ActionResult;
+use sandbox::output::{Output, Stream};
 use sandbox::{FinishError, Report, RunDir};
 
 use crate::transaction::{Outcome, Ran, Written};
+
+/// How much is read at once.
+const READ: usize = 1 << 20;
 
 /// What is added to a signal's number to make an exit code, as shells do.
 const SIGNAL_BASE: i32 = 128;
@@ -83,14 +86,14 @@ pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<Action
         Outcome::Failed(message) => return Err(NoResult(message.clone())),
     };
     let run = RunDir::new(directory.to_path_buf());
-    let stdout = kept(&run.stdout(), "stdout", max_result)?;
-    let stderr = kept(&run.stderr(), "stderr", max_result)?;
+    let stdout = Runs::read(&run, Stream::Stdout, ran.stdout, max_result)?;
+    let stderr = Runs::read(&run, Stream::Stderr, ran.stderr, max_result)?;
     for (stream, written, kept) in [
-        ("stdout", ran.stdout, stdout.len()),
-        ("stderr", ran.stderr, stderr.len()),
+        ("stdout", ran.stdout, stdout.length()),
+        ("stderr", ran.stderr, stderr.length()),
     ] {
         // The report may have reached the disk before the output, just when power failed.
-        if !written.truncated && (kept as u64) < written.bytes {
+        if !written.truncated && kept < written.bytes {
             return Err(NoResult(format!(
                 "the task ended with exit code {}, but its output was lost when the machine \
                  restarted: {kept} of {} bytes of {stream} are left",
@@ -98,23 +101,25 @@ pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<Action
             )));
         }
     }
-    let mut stderr = String::from_utf8_lossy(&stderr).into_owned();
+    let mut notes = String::new();
     for (stream, written, kept) in [
-        ("stdout", ran.stdout, stdout.len()),
-        ("stderr", ran.stderr, stderr.len()),
+        ("stdout", ran.stdout, stdout.length()),
+        ("stderr", ran.stderr, stderr.length()),
     ] {
         if written.truncated {
-            if !stderr.is_empty() && !stderr.ends_with('\n') {
-                stderr.push('\n');
-            }
-            stderr.push_str(&format!(
-                "pxp-agent: the task wrote {} bytes to {stream}; only the first {kept} were kept \
-                 (task-output-limit)\n",
+            notes.push_str(&format!(
+                "pxp-agent: the task wrote {} bytes to {stream}, of which the first and the last, \
+                 {kept} together, were kept (task-output-limit)\n",
                 written.bytes
             ));
         }
     }
-    let stdout = text(stdout, ran.stdout.truncated)?;
+    let stdout = stdout.text(ran.stdout)?;
+    let mut stderr = stderr.lossy_text(ran.stderr);
+    if !notes.is_empty() && !stderr.is_empty() && !stderr.ends_with('\n') {
+        stderr.push('\n');
+    }
+    stderr.push_str(&notes);
     Ok(ActionResult {
         exitcode: ran.exitcode,
         stdout: Some(stdout).filter(|text| !text.is_empty()),
@@ -123,47 +128,121 @@ pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<Action
     })
 }
 
-/// What was kept of a stream.
-fn kept(path: &Path, stream: &str, max_result: u64) -> Result<Vec<u8>, NoResult> {
-    let mut bytes = Vec::new();
-    let read = match File::open(path) {
-        Ok(file) => file
-            .take(max_result.saturating_add(1))
-            .read_to_end(&mut bytes),
-        // Nothing was written.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error),
-    };
-    match read {
-        Ok(length) if length as u64 > max_result => Err(NoResult(format!(
-            "the task's {stream} exceeds max-message-size {max_result}"
-        ))),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(NoResult(format!(
-            "the task's {stream} could not be read back from the spool: {error}"
-        ))),
+/// What was kept of a stream: runs of bytes, with a gap between each two.
+struct Runs(Vec<(u64, Vec<u8>)>);
+
+impl Runs {
+    fn read(
+        run: &RunDir,
+        stream: Stream,
+        written: Written,
+        max_result: u64,
+    ) -> Result<Self, NoResult> {
+        let name = match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        let failed = |error: io::Error| {
+            NoResult(format!(
+                "the task's {name} could not be read back from the spool: {error}"
+            ))
+        };
+        let output = Output::of(run, stream);
+        let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+        let (mut next, mut length) = (0, 0_u64);
+        while next < written.bytes {
+            let (offset, _, bytes) = output.read(next, READ).map_err(failed)?;
+            if bytes.is_empty() {
+                break;
+            }
+            next = offset + bytes.len() as u64;
+            length += bytes.len() as u64;
+            if length > max_result {
+                return Err(NoResult(format!(
+                    "the task's {name} exceeds max-message-size {max_result}"
+                )));
+            }
+            match runs.last_mut() {
+                Some((from, run)) if *from + run.len() as u64 == offset => run.extend(bytes),
+                _ => runs.push((offset, bytes)),
+            }
+        }
+        Ok(Self(runs))
+    }
+
+    fn length(&self) -> u64 {
+        self.0.iter().map(|(_, run)| run.len() as u64).sum()
+    }
+
+    /// Standard output must be UTF-8 without NUL, as in the original.
+    fn text(self, written: Written) -> Result<String, NoResult> {
+        self.join(written, |offset, run| {
+            let invalid = |at: usize| {
+                NoResult(format!(
+                    "the task returned invalid UTF-8 on stdout, at byte {}: tasks must print text, \
+                     without NUL characters",
+                    offset + at as u64
+                ))
+            };
+            if let Some(at) = run.iter().position(|b| *b == 0) {
+                return Err(invalid(at));
+            }
+            String::from_utf8(run).map_err(|error| invalid(error.utf8_error().valid_up_to()))
+        })
+    }
+
+    /// Standard error is made to be text.
+    fn lossy_text(self, written: Written) -> String {
+        let replace = |_, run: Vec<u8>| Ok(String::from_utf8_lossy(&run).into_owned());
+        // It replaces what is no text, so it cannot fail.
+        self.join(written, replace).unwrap_or_default()
+    }
+
+    /// All runs, with a line in each gap that says how much is missing. Where a gap has cut a
+    /// character in two, the rest of it counts as missing.
+    fn join(
+        self,
+        written: Written,
+        text: impl Fn(u64, Vec<u8>) -> Result<String, NoResult>,
+    ) -> Result<String, NoResult> {
+        let mut all = String::new();
+        let mut end = 0;
+        let mut runs = self.0.into_iter().peekable();
+        while let Some((mut offset, mut run)) = runs.next() {
+            if offset > end {
+                let rest = run
+                    .iter()
+                    .take(3)
+                    .take_while(|b| is_continuation(**b))
+                    .count();
+                offset += run.drain(..rest).len() as u64;
+                gap(&mut all, offset - end);
+            }
+            if (runs.peek().is_some() || offset + (run.len() as u64) < written.bytes)
+                && let Err(error) = std::str::from_utf8(&run)
+                && error.error_len().is_none()
+            {
+                run.truncate(error.valid_up_to());
+            }
+            end = offset + run.len() as u64;
+            all.push_str(&text(offset, run)?);
+        }
+        if end < written.bytes {
+            gap(&mut all, written.bytes - end);
+        }
+        Ok(all)
     }
 }
 
-/// Standard output must be UTF-8 without NUL, as in the original. Where the output limit has cut a
-/// character in two, the rest of it is dropped.
-fn text(mut bytes: Vec<u8>, truncated: bool) -> Result<String, NoResult> {
-    let invalid = |at: usize| {
-        NoResult(format!(
-            "the task returned invalid UTF-8 on stdout, at byte {at}: tasks must print text, \
-             without NUL characters"
-        ))
-    };
-    if let Some(at) = bytes.iter().position(|b| *b == 0) {
-        return Err(invalid(at));
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
+}
+
+fn gap(text: &mut String, missing: u64) {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
     }
-    if let Err(error) = std::str::from_utf8(&bytes)
-        && truncated
-        && error.error_len().is_none()
-    {
-        bytes.truncate(error.valid_up_to());
-    }
-    String::from_utf8(bytes).map_err(|error| invalid(error.utf8_error().valid_up_to()))
+    text.push_str(&format!("[pxp-agent: {missing} bytes were not kept]\n"));
 }
 
 /// "90 s", or "40 min" where that is exact.
@@ -197,6 +276,22 @@ mod tests {
         }
     }
 
+    fn wrote(stdout: &[u8], stderr: &[u8]) -> Ran {
+        let whole = |bytes: &[u8]| Written {
+            bytes: bytes.len() as u64,
+            truncated: false,
+        };
+        Ran {
+            stdout: whole(stdout),
+            stderr: whole(stderr),
+            ..ran(0)
+        }
+    }
+
+    fn of_whole(stdout: &[u8], stderr: &[u8]) -> Result<ActionResult, NoResult> {
+        of_output(stdout, stderr, wrote(stdout, stderr))
+    }
+
     fn report(outcome: sandbox::Outcome) -> Report {
         Report {
             outcome,
@@ -213,12 +308,12 @@ mod tests {
 
     #[test]
     fn empty_streams_are_left_out() {
-        let result = of_output(b"", b"", ran(0)).unwrap();
+        let result = of_whole(b"", b"").unwrap();
         assert_eq!(
             (result.exitcode, result.stdout, result.stderr),
             (0, None, None)
         );
-        let result = of_output(b"{}", b"no", ran(1)).unwrap();
+        let result = of_whole(b"{}", b"no").unwrap();
         assert_eq!(result.stdout.as_deref(), Some("{}"));
         assert_eq!(result.stderr.as_deref(), Some("no"));
     }
@@ -226,15 +321,42 @@ mod tests {
     #[test]
     fn stdout_must_be_text_and_stderr_is_made_to_be() {
         for bytes in [&b"ab\xff"[..], b"a\0b", b"\xc3"] {
-            let NoResult(message) = of_output(bytes, b"", ran(0)).unwrap_err();
+            let NoResult(message) = of_whole(bytes, b"").unwrap_err();
             assert!(message.contains("invalid UTF-8 on stdout"), "{message}");
         }
-        let result = of_output("ä".as_bytes(), b"a\xffb", ran(0)).unwrap();
+        let result = of_whole("ä".as_bytes(), b"a\xffb").unwrap();
         assert_eq!(result.stderr.as_deref(), Some("a\u{fffd}b"));
     }
 
     #[test]
     fn a_cut_is_said_and_never_falls_into_a_character() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = dir.path().join("stdout");
+        // "ab" and half an "ä"; bytes 3 to 9 are gone; the rest of an "ö" and "cd".
+        std::fs::write(&head, b"ab\xc3").unwrap();
+        std::fs::write(sandbox::output::segment_path(&head, 10), b"\xb6cd").unwrap();
+        std::fs::write(dir.path().join("stderr"), b"x").unwrap();
+        let cut = Ran {
+            stdout: Written {
+                bytes: 13,
+                truncated: true,
+            },
+            ..wrote(b"", b"x")
+        };
+        let result = of(dir.path(), &Outcome::Ran(cut), LIMIT).unwrap();
+        assert_eq!(
+            result.stdout.as_deref(),
+            Some("ab\n[pxp-agent: 9 bytes were not kept]\ncd")
+        );
+        let stderr = result.stderr.unwrap();
+        assert!(
+            stderr.starts_with("x\npxp-agent: the task wrote 13 bytes to stdout, of which"),
+            "{stderr}"
+        );
+    }
+
+    #[test]
+    fn a_stream_without_a_tail_ends_with_what_is_missing() {
         let cut = Ran {
             stdout: Written {
                 bytes: 10,
@@ -242,12 +364,10 @@ mod tests {
             },
             ..ran(0)
         };
-        let result = of_output(b"ab\xc3", b"x", cut).unwrap();
-        assert_eq!(result.stdout.as_deref(), Some("ab"));
-        let stderr = result.stderr.unwrap();
-        assert!(
-            stderr.starts_with("x\npxp-agent: the task wrote 10 bytes to stdout"),
-            "{stderr}"
+        let result = of_output(b"ab\n", b"", cut).unwrap();
+        assert_eq!(
+            result.stdout.as_deref(),
+            Some("ab\n[pxp-agent: 7 bytes were not kept]\n")
         );
     }
 
@@ -266,7 +386,7 @@ mod tests {
 
     #[test]
     fn more_than_a_message_can_hold_is_no_result() {
-        let NoResult(message) = of_output(&[b'a'; 1001], b"", ran(0)).unwrap_err();
+        let NoResult(message) = of_whole(&[b'a'; 1001], b"").unwrap_err();
         assert!(message.contains("exceeds max-message-size"), "{message}");
     }
 

@@ -1,8 +1,9 @@
-//! What reaches a task without ever being on disk: the secret part of its environment and its
-//! standard input. It travels once, over the wrapper's stdin.
+//! What reaches a task without ever being on disk: the secret part of its environment and of its
+//! arguments, and its standard input. It travels once, over the wrapper's stdin.
 //!
 //! Form, integers little-endian: `u64` length of all that follows; `u32` number of variables; each
-//! variable as `u32` length, name, `u32` length, value; the rest is the standard input.
+//! variable as `u32` length, name, `u32` length, value; `u32` number of arguments, each as `u32`
+//! length, text; the rest is the standard input.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -17,6 +18,8 @@ pub const MAX_DELIVERY: usize = 64 * 1024 * 1024;
 pub struct Delivery {
     /// Added to the plan's environment; it wins where both have a name.
     pub environment: Vec<(OsString, OsString)>,
+    /// Added behind the plan's arguments.
+    pub arguments: Vec<OsString>,
     /// All that the task will find on its stdin, before the end of file.
     pub stdin: Vec<u8>,
 }
@@ -30,6 +33,9 @@ pub enum DeliveryError {
     /// A variable's name is empty, or has `=` or NUL, or its value has NUL.
     #[error("the delivery has a variable that no environment can hold")]
     Variable,
+    /// An argument has NUL.
+    #[error("the delivery has an argument with a NUL character")]
+    Argument,
     /// The sender went away in the middle.
     #[error("the delivery is incomplete")]
     Incomplete,
@@ -59,7 +65,8 @@ impl Delivery {
             .iter()
             .map(|(name, value)| 8 + name.len() + value.len())
             .sum();
-        let length = 4 + variables + self.stdin.len();
+        let arguments: usize = self.arguments.iter().map(|text| 4 + text.len()).sum();
+        let length = 8 + variables + arguments + self.stdin.len();
         if length > MAX_DELIVERY {
             return Err(DeliveryError::TooLarge);
         }
@@ -71,6 +78,11 @@ impl Delivery {
                 bytes.extend_from_slice(&length_of(text.len())?);
                 bytes.extend_from_slice(text.as_bytes());
             }
+        }
+        bytes.extend_from_slice(&length_of(self.arguments.len())?);
+        for text in &self.arguments {
+            bytes.extend_from_slice(&length_of(text.len())?);
+            bytes.extend_from_slice(text.as_bytes());
         }
         bytes.extend_from_slice(&self.stdin);
         Ok(bytes)
@@ -104,8 +116,13 @@ impl Delivery {
             let value = take_text(&mut body)?;
             environment.push((name, value));
         }
+        let mut arguments = Vec::new();
+        for _ in 0..take_length(&mut body)? {
+            arguments.push(take_text(&mut body)?);
+        }
         let delivery = Self {
             environment,
+            arguments,
             stdin: body.to_vec(),
         };
         delivery.check()?;
@@ -117,11 +134,13 @@ impl Delivery {
         let fits = self.environment.iter().all(|(name, value)| {
             !name.is_empty() && !has(name, b'=') && !has(name, 0) && !has(value, 0)
         });
-        if fits {
-            Ok(())
-        } else {
-            Err(DeliveryError::Variable)
+        if !fits {
+            return Err(DeliveryError::Variable);
         }
+        if self.arguments.iter().any(|text| has(text, 0)) {
+            return Err(DeliveryError::Argument);
+        }
+        Ok(())
     }
 }
 
@@ -163,6 +182,7 @@ mod tests {
                 ("PT_bytes".into(), OsString::from_vec(vec![0xff, 0xfe])),
                 ("EMPTY".into(), OsString::new()),
             ],
+            arguments: vec!["a b".into(), OsString::new()],
             stdin: b"{\"name\":\"nginx\"}\0\xff".to_vec(),
         }
     }
@@ -211,6 +231,9 @@ mod tests {
             &[1, 0, 0, 0, 1, 0, 0, 0, b'A'],
             &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, b'A'],
             &[0xff, 0xff, 0xff, 0xff],
+            &[0, 0, 0, 0],
+            &[0, 0, 0, 0, 1, 0, 0, 0],
+            &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
         ] {
             assert!(
                 matches!(Delivery::decode(body), Err(DeliveryError::Form)),
@@ -226,6 +249,11 @@ mod tests {
             delivery.environment.push((name.into(), value.into()));
             assert!(matches!(delivery.encode(), Err(DeliveryError::Variable)));
         }
+        let argument = Delivery {
+            arguments: vec!["a\0b".into()],
+            ..Delivery::default()
+        };
+        assert!(matches!(argument.encode(), Err(DeliveryError::Argument)));
         let mut bytes = sample().encode().unwrap();
         let place = bytes
             .windows(7)

@@ -11,6 +11,7 @@
 pub mod cgroup;
 mod delivery;
 mod host;
+pub mod output;
 mod plan;
 mod policy;
 mod report;

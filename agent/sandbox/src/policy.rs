@@ -39,7 +39,8 @@ pub struct Limits {
     pub time: Duration,
     /// How long the task's tree has between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// How many bytes of each of stdout and stderr are kept. What is beyond is counted and dropped.
+    /// How many bytes of each of stdout and stderr are kept: all up to this limit, and beyond it the
+    /// head and the tail. What is between them is counted and dropped.
     pub output: u64,
     /// Bytes of memory of the whole tree, page cache and its private `/tmp` included. Needs the
     /// cgroup controller `memory`.

@@ -72,13 +72,15 @@ impl RunDir {
         self.0.join(PLAN)
     }
 
-    /// What the task wrote to its stdout, up to the limit. It grows while the task runs.
+    /// The beginning of what the task wrote to its stdout; see [`crate::output`]. It grows while the
+    /// task runs.
     #[must_use]
     pub fn stdout(&self) -> PathBuf {
         self.0.join("stdout")
     }
 
-    /// What the task wrote to its stderr, up to the limit. It grows while the task runs.
+    /// The beginning of what the task wrote to its stderr; see [`crate::output`]. It grows while the
+    /// task runs.
     #[must_use]
     pub fn stderr(&self) -> PathBuf {
         self.0.join("stderr")

@@ -215,10 +215,19 @@ async fn output_that_is_no_text_is_an_error_and_large_output_is_cut_and_said_to_
         .await;
     peer.expect(ProvisionalResponse).await;
     let results = peer.outcome(t2).await;
-    assert_eq!(results["stdout"].as_str().unwrap().len(), 1000);
+    let stdout = results["stdout"].as_str().unwrap();
+    assert!(
+        stdout.starts_with("xxx") && stdout.ends_with("xxx"),
+        "{stdout}"
+    );
+    let missing = 5000 - stdout.matches('x').count();
+    // The notice has one x of its own.
+    let notice = format!("[pxp-agent: {} bytes were not kept]", missing + 1);
+    assert!(stdout.contains(&notice), "{stdout}");
+    assert!((4000..=4250).contains(&(missing + 1)), "{stdout}");
     let stderr = results["stderr"].as_str().unwrap();
     assert!(
-        stderr.contains("wrote 5000 bytes to stdout; only the first 1000"),
+        stderr.contains("wrote 5000 bytes to stdout, of which"),
         "{stderr}"
     );
 }

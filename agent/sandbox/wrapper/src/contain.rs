@@ -1,7 +1,6 @@
 //! The tree of processes that a task is, and what can be done to all of it: made, asked to end,
 //! killed, found empty.
 
-use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +17,7 @@ use sandbox_sys::{CloneRequest, Cloned, End, Reaped, SingleThreaded};
 
 use crate::ends::Ends;
 use crate::fault::Fault;
+use crate::task::Given;
 use crate::{init, task};
 
 /// A task's tree, from the making of its first process on.
@@ -48,17 +48,17 @@ pub(crate) enum Tree {
 pub(crate) fn start<K: Debug>(
     alone: &SingleThreaded,
     plan: &Plan,
-    environment: &[OsString],
+    given: &Given,
     ends: Ends,
     keep: K,
 ) -> (K, Result<Tree, Fault>) {
     for step in plan.steps() {
         match step {
             Step::Cgroup { directory } => {
-                return in_cgroup(alone, plan, environment, ends, keep, directory);
+                return in_cgroup(alone, plan, given, ends, keep, directory);
             }
             Step::Namespaces { user } => {
-                return in_namespaces(alone, plan, environment, ends, keep, *user);
+                return in_namespaces(alone, plan, given, ends, keep, *user);
             }
             Step::Proc | Step::WorkingDirectory { .. } | Step::Execute { .. } => {}
         }
@@ -76,7 +76,7 @@ pub(crate) fn start<K: Debug>(
 fn in_cgroup<K>(
     alone: &SingleThreaded,
     plan: &Plan,
-    environment: &[OsString],
+    given: &Given,
     ends: Ends,
     keep: K,
     directory: &Path,
@@ -98,7 +98,7 @@ fn in_cgroup<K>(
     match born {
         Ok(Cloned::Child) => {
             drop(keep);
-            task::become_task(plan.steps(), environment, ends)
+            task::become_task(plan.steps(), given, ends)
         }
         Ok(Cloned::Parent { pid, .. }) => (
             keep,
@@ -121,7 +121,7 @@ fn in_cgroup<K>(
 fn in_namespaces<K>(
     alone: &SingleThreaded,
     plan: &Plan,
-    environment: &[OsString],
+    given: &Given,
     ends: Ends,
     keep: K,
     user: Option<UserIds>,
@@ -139,7 +139,7 @@ fn in_namespaces<K>(
         Ok(Cloned::Child) => {
             drop(keep);
             drop(channel);
-            init::be(alone, plan.steps(), environment, ends, theirs)
+            init::be(alone, plan.steps(), given, ends, theirs)
         }
         Ok(Cloned::Parent { pid, pidfd }) => {
             // Should this fail, process 1 has ended or will, and its end says so.

@@ -2,7 +2,6 @@
 //! the wrapper how the task ended. When it ends, the kernel kills everything that is left in the
 //! namespace; when the wrapper ends, the kernel kills it.
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -21,7 +20,7 @@ use sandbox_sys::{CloneRequest, Cloned, End, Reaped, SingleThreaded};
 
 use crate::ends::Ends;
 use crate::fault::Failed;
-use crate::task;
+use crate::task::{self, Given};
 
 /// The wrapper lives: go on.
 pub(crate) const GO: u8 = b'g';
@@ -45,13 +44,13 @@ pub(crate) fn namespaces(user: Option<UserIds>) -> CloneFlags {
 pub(crate) fn be(
     alone: &SingleThreaded,
     steps: &[Step],
-    environment: &[OsString],
+    given: &Given,
     ends: Ends,
     mut wrapper: UnixStream,
 ) -> ! {
     let main = match begin(alone, steps, &mut wrapper) {
         Ok(Started::Init { main }) => main,
-        Ok(Started::Task) => task::become_task(steps, environment, ends),
+        Ok(Started::Task) => task::become_task(steps, given, ends),
         Err(failed) => ends.fault.fail(failed),
     };
     // The streams and the fault channel are the task's alone from here on, or their ends would

@@ -30,6 +30,7 @@ use crate::ends::Ends;
 use crate::fault::Fault;
 use crate::reporting::ReportFile;
 use crate::supervise::Supervisor;
+use crate::task::Given;
 
 fn main() -> ExitCode {
     match run() {
@@ -59,13 +60,12 @@ fn run() -> io::Result<()> {
     let (report, content, output) = match prepare(&dir) {
         Ok(Prepared {
             plan,
-            environment,
+            given,
             supervisor,
             ends,
         }) => {
             let keep = (report, supervisor);
-            let ((report, supervisor), tree) =
-                contain::start(&alone, &plan, &environment, ends, keep);
+            let ((report, supervisor), tree) = contain::start(&alone, &plan, &given, ends, keep);
             match tree {
                 Ok(tree) => {
                     let (content, output) = supervisor.supervise(tree, &plan)?;
@@ -106,7 +106,7 @@ fn sanitise() -> io::Result<SingleThreaded> {
 
 struct Prepared {
     plan: Plan,
-    environment: Vec<OsString>,
+    given: Given,
     supervisor: Supervisor,
     ends: Ends,
 }
@@ -116,11 +116,14 @@ fn prepare(dir: &RunDir) -> Result<Prepared, Fault> {
     let plan = std::fs::read(dir.plan_path()).map_err(|error| Fault::new("read-plan", &error))?;
     let plan = Plan::decode(&plan).map_err(|error| Fault::new("read-plan", &error))?;
     let delivery = take_delivery()?;
-    let environment = environment(&plan, &delivery);
+    let given = Given {
+        environment: environment(&plan, &delivery),
+        arguments: delivery.arguments,
+    };
     let (supervisor, ends) = Supervisor::open(dir, &plan, delivery.stdin)?;
     Ok(Prepared {
         plan,
-        environment,
+        given,
         supervisor,
         ends,
     })

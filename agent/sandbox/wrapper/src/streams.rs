@@ -1,10 +1,13 @@
 //! The task's three streams, none of which may ever block the wrapper, nor the wrapper the task.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use sandbox::output::{Share, segment_path};
 
 /// The size of a pipe, so one read can empty it.
 const BUFFER: usize = 64 * 1024;
@@ -13,16 +16,23 @@ const BUFFER: usize = 64 * 1024;
 /// without end must not keep its time limit from being seen.
 const READS_A_TURN: usize = 16;
 
-/// One output stream on its way into a file: kept up to the limit, counted to the end, and always
-/// read, so that the task is never stopped by it.
+/// One output stream on its way into files: kept whole up to the limit, beyond it by head and tail,
+/// counted to the end, and always read, so that the task is never stopped by it.
 #[derive(Debug)]
 pub(crate) struct Capture {
     /// None once the stream has ended.
     pipe: Option<File>,
-    file: File,
+    /// Where the head lies; segments of the tail lie beside it.
+    path: PathBuf,
+    share: Share,
+    head: File,
+    /// The last two segments of what came after the head, each with the offset that it begins at.
+    tail: VecDeque<(u64, File)>,
+    /// How much more the file that is being written takes.
     room: u64,
-    written: u64,
     total: u64,
+    /// Whether bytes are missing.
+    truncated: bool,
     /// Why no more is kept, though there is room under the limit: as a rule a full disk.
     error: Option<io::Error>,
 }
@@ -37,19 +47,18 @@ pub(crate) struct Feed {
 }
 
 impl Capture {
-    /// Keeps what comes out of the pipe in a new file.
+    /// Keeps what comes out of the pipe in new files.
     pub(crate) fn create(pipe: File, path: &Path, limit: u64) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let share = Share::of(limit);
         Ok(Self {
             pipe: Some(pipe),
-            file,
-            room: limit,
-            written: 0,
+            path: path.to_path_buf(),
+            share,
+            head: create(path)?,
+            tail: VecDeque::new(),
+            room: share.head,
             total: 0,
+            truncated: false,
             error: None,
         })
     }
@@ -81,17 +90,12 @@ impl Capture {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        self.total += bytes.len() as u64;
-        let room = usize::try_from(self.room)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
-        let mut rest = bytes.get(..room).unwrap_or_default();
+        let mut rest = bytes;
         while !rest.is_empty() && self.error.is_none() {
-            match self.file.write(rest) {
+            match self.write(rest) {
                 Ok(0) => self.error = Some(io::ErrorKind::WriteZero.into()),
                 Ok(length) => {
-                    self.written += length as u64;
-                    self.room -= length as u64;
+                    self.total += length as u64;
                     rest = rest.get(length..).unwrap_or_default();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -100,6 +104,43 @@ impl Capture {
                 Err(error) => self.error = Some(error),
             }
         }
+        self.truncated |= !rest.is_empty();
+        self.total += rest.len() as u64;
+    }
+
+    /// Writes as much as fits into one file, and goes on to the next one when it is full. Without
+    /// room for a tail everything counts as written, and is dropped.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.room == 0 {
+            if self.share.segment == 0 {
+                self.truncated = true;
+                return Ok(bytes.len());
+            }
+            self.next_segment()?;
+        }
+        let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+        let bytes = bytes.get(..room).unwrap_or(bytes);
+        let length = match self.tail.back_mut() {
+            Some((_, segment)) => segment.write(bytes)?,
+            None => self.head.write(bytes)?,
+        };
+        self.room -= length as u64;
+        Ok(length)
+    }
+
+    fn next_segment(&mut self) -> io::Result<()> {
+        // The oldest goes first: the disk never holds more than the limit.
+        if self.tail.len() > 1
+            && let Some((offset, oldest)) = self.tail.pop_front()
+        {
+            self.truncated = true;
+            drop(oldest);
+            std::fs::remove_file(segment_path(&self.path, offset))?;
+        }
+        let segment = create(&segment_path(&self.path, self.total))?;
+        self.tail.push_back((self.total, segment));
+        self.room = self.share.segment;
+        Ok(())
     }
 
     /// Takes what is still in the pipe after the task's end. Should somebody outside of the task's
@@ -116,14 +157,13 @@ impl Capture {
         }
     }
 
-    /// Makes the file durable.
+    /// Makes the files durable.
     pub(crate) fn flush(&self) -> io::Result<()> {
         // An empty file has no content to lose; its name is made durable with the directory.
-        if self.written > 0 {
-            self.file.sync_all()
-        } else {
-            Ok(())
+        if self.total > 0 {
+            self.head.sync_all()?;
         }
+        self.tail.iter().try_for_each(|(_, file)| file.sync_all())
     }
 
     /// How many bytes the task wrote.
@@ -131,15 +171,23 @@ impl Capture {
         self.total
     }
 
-    /// Whether the file holds less than that.
+    /// Whether the files hold less than that.
     pub(crate) fn truncated(&self) -> bool {
-        self.written < self.total
+        self.truncated
     }
 
     /// Why it does, when it is not the limit.
     pub(crate) fn error(&self) -> Option<&io::Error> {
         self.error.as_ref()
     }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }
 
 impl Feed {

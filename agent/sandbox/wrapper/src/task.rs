@@ -15,16 +15,25 @@ use sandbox::{Stage, Step};
 use crate::ends::Ends;
 use crate::fault::Failed;
 
+/// What the task is given beside the plan, as the system takes it.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// `NAME=value`, each name once.
+    pub(crate) environment: Vec<OsString>,
+    /// What comes behind the plan's arguments.
+    pub(crate) arguments: Vec<OsString>,
+}
+
 /// The exit code that stands for a program that could not be executed.
 const CANNOT_EXECUTE: i32 = 127;
 
 /// Turns this process into the task.
-pub(crate) fn become_task(steps: &[Step], environment: &[OsString], ends: Ends) -> ! {
-    let Err(failed) = attempt(steps, environment, &ends);
+pub(crate) fn become_task(steps: &[Step], given: &Given, ends: Ends) -> ! {
+    let Err(failed) = attempt(steps, given, &ends);
     ends.fault.fail(failed)
 }
 
-fn attempt(steps: &[Step], environment: &[OsString], ends: &Ends) -> Result<Infallible, Failed> {
+fn attempt(steps: &[Step], given: &Given, ends: &Ends) -> Result<Infallible, Failed> {
     let start = Failed::at("start");
     // Its own session and process group: job control in it works, and kill(0) stays in it.
     setsid().map_err(start)?;
@@ -36,7 +45,7 @@ fn attempt(steps: &[Step], environment: &[OsString], ends: &Ends) -> Result<Infa
     for step in steps.iter().filter(|step| step.stage() == Stage::Task) {
         match step {
             Step::WorkingDirectory { path } => chdir(path).map_err(Failed::at(step.name()))?,
-            Step::Execute { program, arguments } => execute(program, arguments, environment)?,
+            Step::Execute { program, arguments } => execute(program, arguments, given)?,
             Step::Cgroup { .. } | Step::Namespaces { .. } | Step::Proc => {}
         }
     }
@@ -47,7 +56,7 @@ fn attempt(steps: &[Step], environment: &[OsString], ends: &Ends) -> Result<Infa
     })
 }
 
-fn execute(program: &Path, arguments: &[String], environment: &[OsString]) -> Result<(), Failed> {
+fn execute(program: &Path, arguments: &[String], given: &Given) -> Result<(), Failed> {
     let text = |bytes: &[u8]| {
         let invalid = Failed {
             step: "execute",
@@ -60,8 +69,11 @@ fn execute(program: &Path, arguments: &[String], environment: &[OsString]) -> Re
     for argument in arguments {
         argv.push(text(argument.as_bytes())?);
     }
-    let mut envp = Vec::with_capacity(environment.len());
-    for variable in environment {
+    for argument in &given.arguments {
+        argv.push(text(argument.as_bytes())?);
+    }
+    let mut envp = Vec::with_capacity(given.environment.len());
+    for variable in &given.environment {
         envp.push(text(variable.as_bytes())?);
     }
     // Everything has the flag already; this is for what a later change forgets.

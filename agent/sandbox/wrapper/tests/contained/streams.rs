@@ -3,6 +3,7 @@
 use std::fs;
 
 use sandbox::Outcome;
+use sandbox::output::{Output, Stream};
 
 use crate::bed::{Run, in_each_containment, skip};
 
@@ -31,28 +32,53 @@ fn output_arrives_byte_for_byte() {
 }
 
 #[test]
-fn output_above_the_limit_is_counted_and_does_not_stop_the_task() {
+fn of_output_above_the_limit_head_and_tail_are_kept_and_the_task_is_not_stopped() {
     in_each_containment(|support| {
-        let script = "head -c 5000000 /dev/zero; echo done >&2";
+        let script = "seq 1000000; echo done >&2";
         let run = Run::sh(support, script).with(|run| run.policy.limits.output = 1000);
+        let whole = (1..=1_000_000)
+            .map(|n| format!("{n}\n"))
+            .collect::<String>();
+        let total = whole.len() as u64;
         let result = run.finish();
         assert_eq!(result.report.outcome, Outcome::Exited { code: 0 });
-        assert_eq!(result.stdout, [0; 1000]);
-        assert_eq!(result.report.stdout_bytes, 5_000_000);
+        assert_eq!(result.report.stdout_bytes, total);
         assert!(result.report.stdout_truncated);
         assert_eq!(result.stderr(), "done\n");
         assert!(!result.report.stderr_truncated);
         assert_eq!(result.report.output_error, None);
+        let output = Output::of(&run.dir, Stream::Stdout);
+        let kept = output.kept().unwrap();
+        assert_eq!((kept[0].offset, kept[0].length), (0, 500));
+        let kept_bytes: u64 = kept.iter().map(|kept| kept.length).sum();
+        assert!((751..=1000).contains(&kept_bytes), "{kept:?}");
+        let last = kept.last().unwrap();
+        assert_eq!(last.offset + last.length, total);
+        for kept in kept {
+            let (offset, end, bytes) = output.read(kept.offset, 1000).unwrap();
+            assert_eq!((offset, end), (kept.offset, total));
+            let from = usize::try_from(kept.offset).unwrap();
+            assert_eq!(bytes, &whole.as_bytes()[from..from + bytes.len()]);
+        }
     });
 }
 
 #[test]
 fn output_of_exactly_the_limit_is_whole() {
     in_each_containment(|support| {
-        let run = Run::sh(support, "printf 12345678").with(|run| run.policy.limits.output = 8);
-        let result = run.finish();
-        assert_eq!(result.stdout(), "12345678");
-        assert!(!result.report.stdout_truncated);
+        for limit in [0, 1, 3, 8, 1000] {
+            let script = format!("head -c {limit} /dev/zero | tr '\\0' x");
+            let run = Run::sh(support, &script).with(|run| run.policy.limits.output = limit);
+            let result = run.finish();
+            assert!(!result.report.stdout_truncated, "{limit}");
+            let output = Output::of(&run.dir, Stream::Stdout);
+            let kept: u64 = output.kept().unwrap().iter().map(|k| k.length).sum();
+            assert_eq!(kept, limit);
+            let run = Run::sh(support, "printf 12345").with(|run| run.policy.limits.output = 3);
+            let result = run.finish();
+            assert!(result.report.stdout_truncated);
+            assert_eq!((result.stdout(), result.report.stdout_bytes), ("123", 5));
+        }
     });
 }
 

@@ -32,10 +32,20 @@ fn the_environment_is_exactly_what_was_given() {
 }
 
 #[test]
+fn delivered_arguments_come_behind_those_of_the_plan() {
+    in_each_containment(|support| {
+        let run = Run::of(support, "/usr/bin/printf", &["[%s]", "a b"])
+            .with(|run| run.delivery.arguments = vec!["c\nd".into(), "".into(), "é".into()]);
+        assert_eq!(run.finish().stdout(), "[a b][c\nd][][é]");
+    });
+}
+
+#[test]
 fn what_is_delivered_is_nowhere_on_disk() {
     in_each_containment(|support| {
         let run = Run::sh(support, ": >up; while [ ! -e on ]; do sleep 0.01; done").with(|run| {
             run.delivery.environment = vec![("PT_x".into(), "a-secret-value".into())];
+            run.delivery.arguments = vec!["a-secret-value".into()];
             run.delivery.stdin = b"a-secret-value".to_vec();
         });
         let alive = run.start();
