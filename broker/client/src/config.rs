@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use identity::Identity;
+use identity::Current;
 use pcp::ClientType;
 
 use crate::address::BrokerAddress;
@@ -13,8 +13,8 @@ use crate::backoff::Backoff;
 pub struct ClientConfig {
     /// Where brokers listen, the preferred one first. With none the client never connects.
     pub brokers: Vec<BrokerAddress>,
-    /// Our certificate, key, roots and CRLs.
-    pub identity: Arc<Identity>,
+    /// Our certificate, key, roots and CRLs, as of now: each dial asks for them.
+    pub identity: Arc<Current>,
     /// What kind of client this is; [`ClientType::server`] for a compiler's uplink.
     pub client_type: ClientType,
     /// Product and version, for an operator's eyes ([`daemon::software`]).
@@ -32,7 +32,7 @@ impl ClientConfig {
     #[must_use]
     pub fn new(
         brokers: Vec<BrokerAddress>,
-        identity: Arc<Identity>,
+        identity: Arc<Current>,
         client_type: ClientType,
         software: String,
     ) -> Self {

@@ -254,7 +254,7 @@ async fn resolve(broker: &BrokerAddress) -> Result<Vec<SocketAddr>, DialError> {
 
 /// Built for each attempt, so that certificates that were replaced meanwhile are used.
 fn quic_config(config: &ClientConfig) -> Result<quinn::ClientConfig, DialError> {
-    let tls = config.identity.client_config(&[pcp::ALPN]);
+    let tls = config.identity.get().client_config(&[pcp::ALPN]);
     let tls = tls.map_err(DialError::Identity)?;
     let quic = QuicClientConfig::try_from(tls).map_err(DialError::Tls)?;
     let mut quic = quinn::ClientConfig::new(Arc::new(quic));

@@ -67,7 +67,7 @@ pub fn start(config: ClientConfig, tasks: &daemon::Tasks) -> (ClientHandle, mpsc
     let (state, state_seen) = watch::channel(State::default());
     let (session, session_seen) = watch::channel(None);
     let uri = Uri::new(
-        config.identity.certname().clone(),
+        config.identity.get().certname().clone(),
         config.client_type.clone(),
     );
     let handle = ClientHandle::new(uri, session_seen, state_seen);

@@ -134,7 +134,7 @@ impl Connection {
         if ended == Ended::Superseded {
             tracing::error!(
                 %broker,
-                uri = %format_args!("pcp://{}/{}", self.config.identity.certname(), self.config.client_type),
+                uri = %format_args!("pcp://{}/{}", self.config.identity.get().certname(), self.config.client_type),
                 "superseded: another process is connected with our certificate and client type, or the clock went back"
             );
         } else {

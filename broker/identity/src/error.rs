@@ -97,6 +97,19 @@ pub enum IdentityError {
         /// When it begins.
         begins: String,
     },
+    /// The certificate that replaces ours names somebody else, and sessions stand in our name.
+    #[error("the certificate {path} names {found}; this process runs as {expected}: restart it")]
+    OtherCertname {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Whom it names.
+        found: pcp::Certname,
+        /// Who we are.
+        expected: pcp::Certname,
+    },
+    /// By the new CA and CRLs nothing can be said of our own certificate, nor of our peers'.
+    #[error("by the new CA and revocation lists our own certificate cannot be verified")]
+    OwnUnknown(#[source] rustls::Error),
     /// rustls refused the configuration.
     #[error("cannot build the TLS configuration")]
     Configuration(#[source] rustls::Error),

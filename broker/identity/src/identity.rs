@@ -2,21 +2,23 @@
 //! made of them.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pcp::Certname;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls::{CertificateError, ClientConfig, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use webpki::KeyUsage;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::time::ASN1Time;
 
+use crate::contents::Contents;
 use crate::error::NameError;
 use crate::trust::Trust;
 use crate::verify::{Clients, Servers};
@@ -43,6 +45,29 @@ pub enum TlsVersions {
     Tls12And13,
 }
 
+/// Which end of a connection a peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerRole {
+    /// It dialled us.
+    Client,
+    /// We dialled it.
+    Server,
+}
+
+/// Why a peer that was trusted at its handshake is trusted no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Distrust {
+    /// A revocation list names its certificate, or a CA above it.
+    #[error("its certificate has been revoked")]
+    Revoked,
+    /// Its certificate's time is over.
+    #[error("its certificate has expired")]
+    Expired,
+    /// The CA that it comes from is no longer ours.
+    #[error("its certificate comes from a CA that is not trusted any more")]
+    Untrusted,
+}
+
 impl Identity {
     /// Reads and checks the files: all readable, the key belongs to the certificate, the
     /// certificate is in its time and names us.
@@ -50,7 +75,13 @@ impl Identity {
     /// # Errors
     /// The first fault found; each names its file.
     pub fn load(files: &Files) -> Result<Self, IdentityError> {
-        let chain: Vec<CertificateDer<'static>> = read_pem(&files.cert, "certificate")?;
+        Self::of(files, &Contents::read(files)?)
+    }
+
+    /// The identity that these bytes of these files make.
+    pub(crate) fn of(files: &Files, contents: &Contents) -> Result<Self, IdentityError> {
+        let chain: Vec<CertificateDer<'static>> =
+            parse_pem(&files.cert, &contents.cert, "certificate")?;
         let leaf = chain.first().ok_or_else(|| IdentityError::Empty {
             path: files.cert.clone(),
             what: "certificate",
@@ -62,12 +93,8 @@ impl Identity {
         let certname = common_name(leaf).map_err(unreadable)?;
         let not_after = check_time(&files.cert, leaf)?;
 
-        // Not read through `read_pem`, which would look for one of the three key formats only.
-        let key = fs::read(&files.key).map_err(|source| IdentityError::Read {
-            path: files.key.clone(),
-            source,
-        })?;
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|source| match source {
+        // Not through `parse_pem`, which would look for one of the three key formats only.
+        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|source| match source {
             pem::Error::NoItemsFound => IdentityError::Empty {
                 path: files.key.clone(),
                 what: "unencrypted private key",
@@ -95,8 +122,9 @@ impl Identity {
             certname,
             not_after,
             certified_key: Arc::new(certified_key),
-            trust: Arc::new(Trust::load(
+            trust: Arc::new(Trust::of(
                 files,
+                contents,
                 PROVIDER.signature_verification_algorithms,
             )?),
         })
@@ -112,6 +140,68 @@ impl Identity {
     #[must_use]
     pub fn not_after(&self) -> u64 {
         self.not_after
+    }
+
+    /// How many whole days our own certificate is still good for; negative when it has ended.
+    #[must_use]
+    pub fn days_to_expiry(&self, now: SystemTime) -> i64 {
+        let seconds = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+        let left = seconds(self.not_after).saturating_sub(seconds(since_1970(now)));
+        left.div_euclid(24 * 3600)
+    }
+
+    /// When the first of the CRLs in use is past its next update, in seconds since 1970: from then on
+    /// every peer is refused. Nothing when revocation is not checked, or no list says.
+    #[must_use]
+    pub fn crl_next_update(&self) -> Option<u64> {
+        self.trust.crl_next_update()
+    }
+
+    /// Whether a peer that was verified at its handshake may stay. Only what is certain counts
+    /// against it: a list that is out of date, or missing, stops new connections and is no reason to
+    /// end those that stand.
+    ///
+    /// # Errors
+    /// [`Distrust`].
+    pub fn recheck(
+        &self,
+        chain: &[CertificateDer<'_>],
+        peer: PeerRole,
+        now: SystemTime,
+    ) -> Result<(), Distrust> {
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Err(Distrust::Untrusted);
+        };
+        let usage = match peer {
+            PeerRole::Client => KeyUsage::client_auth(),
+            PeerRole::Server => KeyUsage::server_auth(),
+        };
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(since_1970(now)));
+        match self.trust.verify(leaf, intermediates, now, usage) {
+            Ok(()) => Ok(()),
+            Err(rustls::Error::InvalidCertificate(fault)) => match fault {
+                CertificateError::Revoked => Err(Distrust::Revoked),
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    Err(Distrust::Expired)
+                }
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    Err(Distrust::Untrusted)
+                }
+                _ => Ok(()),
+            },
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether our own certificate is valid by our own CA and CRLs, as a peer with the same files
+    /// would judge it.
+    pub(crate) fn verify_own(&self) -> Result<(), rustls::Error> {
+        let Some((leaf, intermediates)) = self.certified_key.cert.split_first() else {
+            return Err(CertificateError::BadEncoding.into());
+        };
+        let usage = KeyUsage::client_auth();
+        self.trust
+            .verify(leaf, intermediates, UnixTime::now(), usage)
     }
 
     /// A server that demands a verified certificate of every client. Sessions are never resumed:
@@ -203,15 +293,12 @@ impl TlsVersions {
 }
 
 /// All blocks of one kind in a PEM file; other kinds are passed over, an unreadable block is not.
-pub(crate) fn read_pem<T: PemObject>(
+pub(crate) fn parse_pem<T: PemObject>(
     path: &Path,
+    text: &[u8],
     what: &'static str,
 ) -> Result<Vec<T>, IdentityError> {
-    let text = fs::read(path).map_err(|source| IdentityError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let blocks = T::pem_slice_iter(&text)
+    let blocks = T::pem_slice_iter(text)
         .collect::<Result<Vec<T>, _>>()
         .map_err(|source| IdentityError::Pem {
             path: path.to_owned(),
@@ -267,4 +354,9 @@ fn check_time(path: &Path, der: &[u8]) -> Result<u64, IdentityError> {
 
 fn owned(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
     alpn.iter().map(|name| name.to_vec()).collect()
+}
+
+fn since_1970(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

@@ -2,6 +2,7 @@
 //! loading must name.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use lab_ca::{CertificateAuthority, SslDir};
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
@@ -11,6 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+
+mod reload;
 
 const ALPN: &[&[u8]] = &[b"test/1"];
 
@@ -356,14 +359,4 @@ fn each_fault_of_our_own_files_is_named_with_its_path() {
         .split_whitespace()
         .any(|word| word.starts_with("20") && word.len() == 4);
     assert!(year, "{text}");
-}
-
-#[test]
-fn the_identity_in_use_can_be_replaced() {
-    let lab = Lab::new();
-    let current = Current::new(lab.identity("agent-1", &[]));
-    let before = current.get();
-    current.replace(lab.identity("agent-2", &[]));
-    assert_eq!(before.certname().as_str(), "agent-1");
-    assert_eq!(current.get().certname().as_str(), "agent-2");
 }

@@ -16,10 +16,11 @@ use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
 
+use crate::contents::Contents;
 use crate::error::NameError;
-use crate::identity::read_pem;
+use crate::identity::parse_pem;
 use crate::{Files, IdentityError, Revocation};
 
 /// The CA's certificates and revocation lists.
@@ -28,6 +29,8 @@ pub(crate) struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
     intermediates: Vec<CertificateDer<'static>>,
     crls: Vec<CertRevocationList<'static>>,
+    /// In seconds since 1970, of the list that ends first.
+    next_update: Option<u64>,
     depth: RevocationCheckDepth,
     /// What a server tells clients about the CAs it knows.
     hints: Vec<DistinguishedName>,
@@ -35,14 +38,15 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    pub(crate) fn load(
+    pub(crate) fn of(
         files: &Files,
+        contents: &Contents,
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Result<Self, IdentityError> {
         let mut roots = Vec::new();
         let mut intermediates = Vec::new();
         let mut hints = Vec::new();
-        for der in read_pem::<CertificateDer<'static>>(&files.ca, "certificate")? {
+        for der in parse_pem::<CertificateDer<'static>>(&files.ca, &contents.ca, "certificate")? {
             let (_, cert) =
                 X509Certificate::from_der(&der).map_err(|source| IdentityError::Certificate {
                     path: files.ca.clone(),
@@ -70,19 +74,27 @@ impl Trust {
                 path: files.ca.clone(),
                 source,
             })?;
-        let (crls, depth) = match files.revocation {
-            Revocation::Chain => (load_crls(files)?, RevocationCheckDepth::Chain),
-            Revocation::Leaf => (load_crls(files)?, RevocationCheckDepth::EndEntity),
-            Revocation::None => (Vec::new(), RevocationCheckDepth::EndEntity),
+        let depth = match files.revocation {
+            Revocation::Chain => RevocationCheckDepth::Chain,
+            Revocation::Leaf | Revocation::None => RevocationCheckDepth::EndEntity,
+        };
+        let (crls, next_update) = match files.revocation {
+            Revocation::Chain | Revocation::Leaf => parse_crls(files, &contents.crl)?,
+            Revocation::None => (Vec::new(), None),
         };
         Ok(Self {
             anchors,
             intermediates,
             crls,
+            next_update,
             depth,
             hints,
             algorithms,
         })
+    }
+
+    pub(crate) fn crl_next_update(&self) -> Option<u64> {
+        self.next_update
     }
 
     pub(crate) fn hints(&self) -> &[DistinguishedName] {
@@ -160,16 +172,26 @@ impl Trust {
     }
 }
 
-fn load_crls(files: &Files) -> Result<Vec<CertRevocationList<'static>>, IdentityError> {
+type Crls = (Vec<CertRevocationList<'static>>, Option<u64>);
+
+/// The lists, and when the first of them ends.
+fn parse_crls(files: &Files, text: &[u8]) -> Result<Crls, IdentityError> {
     let path = files.crl.as_ref().ok_or(IdentityError::NoCrl)?;
-    read_pem::<CertificateRevocationListDer<'static>>(path, "revocation list")?
+    let ders = parse_pem::<CertificateRevocationListDer<'static>>(path, text, "revocation list")?;
+    let ends = ders.iter().filter_map(|der| {
+        let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+        u64::try_from(list.next_update()?.timestamp()).ok()
+    });
+    let next_update = ends.min();
+    let lists = ders
         .iter()
         .map(|der| OwnedCertRevocationList::from_der(der).map(CertRevocationList::Owned))
         .collect::<Result<_, _>>()
         .map_err(|source| IdentityError::Crl {
             path: path.clone(),
             source,
-        })
+        })?;
+    Ok((lists, next_update))
 }
 
 /// webpki's error in rustls' words, which choose the alert that the peer gets to see.
