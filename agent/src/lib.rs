@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use daemon::logs::Logs;
 use daemon::{Signal, Signals};
-use identity::{Identity, IdentityError};
+use identity::{Current, Identity, IdentityError};
 use pcp::ClientType;
 use pcp_client::{ClientConfig, ClientHandle};
 use sandbox::{Facility, Support};
@@ -96,8 +96,8 @@ impl Agent {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let identity = Identity::load(&config.tls).map_err(StartError::Identity)?;
-        log_start(config, &identity);
+        let identity = Current::load(config.tls.clone()).map_err(StartError::Identity)?;
+        log_start(config, &identity.get());
         let access_log = AccessLog::open(config.access_log.as_deref())?;
         let support = Support::probe(&config.wrapper);
         log_support(&support)?;

@@ -51,6 +51,12 @@ pub(crate) enum Input {
         session: SessionId,
         frame: LinkFrame,
     },
+    /// A session is to be ended from here.
+    Close {
+        session: SessionId,
+        code: GoodbyeCode,
+        reason: String,
+    },
     /// A session has ended.
     Closed { session: SessionId },
     /// The broker is being stopped: say goodbye to everybody, now and to whoever still comes.
@@ -173,6 +179,11 @@ impl Driver {
                     self.node.link_disconnected(now, session);
                 }
             }
+            Input::Close {
+                session,
+                code,
+                reason,
+            } => self.end(session, code, reason),
             Input::Closed { session } => self.gone(session),
             Input::Drain => {
                 self.draining = true;
@@ -182,6 +193,21 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    /// Ends a session, and what comes over it from now on is not looked at.
+    fn end(&mut self, session: SessionId, code: GoodbyeCode, reason: String) {
+        let Some(connected) = self.connected.get(&session) else {
+            return;
+        };
+        let client = connected.origin == Origin::Client;
+        self.close(session, code, reason);
+        let now = self.now();
+        if client {
+            self.node.client_disconnected(now, session);
+        } else {
+            self.node.link_disconnected(now, session);
         }
     }
 

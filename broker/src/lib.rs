@@ -2,17 +2,20 @@
 //! routes messages that it cannot read, and tells other brokers who is connected.
 //!
 //! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (connections),
-//! `session` (one connection), `outbox` (what waits for it), `driver` (the only owner of the mesh),
+//! `session` (one connection), `outbox` (what waits for it), `peers` (who has
+//! one, and may not any more), `driver` (the only owner of the mesh),
 //! `uplink` (a compiler's link to its primaries), `content` (files on their way).
 
 pub mod authorize;
 mod budget;
 pub mod config;
 mod content;
+pub mod counts;
 mod driver;
 pub mod explain;
 mod listener;
 mod outbox;
+mod peers;
 mod session;
 mod uplink;
 
@@ -20,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use identity::{Identity, IdentityError};
+use identity::{Current, Identity, IdentityError};
 use pcp::ClientType;
 use pcp_client::ClientConfig;
 use pcp_client::transport::{Buffers, CLOSED, SOCKET_BUFFER};
@@ -32,9 +35,11 @@ use authorize::Rules;
 use budget::Budget;
 use config::Config;
 use content::Relay;
+use counts::Counts;
 use driver::{Driver, INPUT_QUEUE, Input};
 use listener::Bound;
 pub use listener::ListenError;
+use peers::Peers;
 use session::{Context, SessionIds};
 
 /// How long sessions have at a stop to take their goodbye. Longer than a goodbye takes, shorter than
@@ -48,7 +53,7 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Broker {
     config: Config,
-    identity: Arc<Identity>,
+    identity: Arc<Current>,
     bound: Bound,
 }
 
@@ -80,11 +85,12 @@ impl Broker {
     /// # Errors
     /// [`BuildError`].
     pub fn build(config: Config) -> Result<Self, BuildError> {
-        let identity = Identity::load(&config.files).map_err(BuildError::Identity)?;
+        let identity = Current::load(config.files.clone()).map_err(BuildError::Identity)?;
+        let identity = Arc::new(identity);
         let bound = Bound::new(config.listen, &identity, &config.files.key);
         Ok(Self {
             bound: bound.map_err(BuildError::Listen)?,
-            identity: Arc::new(identity),
+            identity,
             config,
         })
     }
@@ -95,6 +101,12 @@ impl Broker {
         self.bound.address
     }
 
+    /// The identity in use, which follows its files while the broker runs.
+    #[must_use]
+    pub fn identity(&self) -> Arc<Current> {
+        Arc::clone(&self.identity)
+    }
+
     /// Serves until `stop` resolves, or until a part fails without which there is no broker; then
     /// says goodbye to everybody. Must run in a Tokio runtime.
     ///
@@ -103,9 +115,10 @@ impl Broker {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let Self {
             config,
-            identity,
+            identity: current,
             bound,
         } = self;
+        let identity = current.get();
         tracing::info!(
             version = daemon::VERSION,
             role = config::role_name(config.role),
@@ -117,7 +130,7 @@ impl Broker {
         let core = daemon::Tasks::new();
         let sessions = daemon::Tasks::new();
         let uplinks = daemon::Tasks::new();
-        let endpoint = bound.listen().map_err(RunError::Listen)?;
+        let (endpoint, server) = bound.listen().map_err(RunError::Listen)?;
 
         let rules = Arc::new(Rules::of(&config));
         let ids = Arc::new(SessionIds::default());
@@ -131,7 +144,7 @@ impl Broker {
             let software = daemon::software("pcp-broker");
             let mut client = ClientConfig::new(
                 vec![primary.clone()],
-                Arc::clone(&identity),
+                Arc::clone(&current),
                 ClientType::server(),
                 software,
             );
@@ -142,7 +155,30 @@ impl Broker {
             core.spawn("uplink", link);
         }
 
+        let counts = Arc::new(Counts::default());
+        let peers = Arc::new(Peers::default());
+        let guard = peers::guard(
+            Arc::clone(&peers),
+            Arc::clone(&current),
+            inputs.clone(),
+            Arc::clone(&counts),
+            core.shutdown_token(),
+        );
+        core.spawn_core("guard", guard);
+        let (followed, end) = (Arc::clone(&current), core.shutdown_token());
+        core.spawn_core("certificates", async move {
+            tokio::select! {
+                biased;
+                () = end.cancelled() => {}
+                () = followed.follow() => {}
+            }
+        });
+
         let context = Arc::new(Context {
+            identity: current,
+            server,
+            peers,
+            counts,
             certname: identity.certname().clone(),
             software: daemon::software("pcp-broker"),
             rules,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
-use identity::{Identity, IdentityError, TlsVersions};
+use identity::{Current, Derived, Identity, IdentityError, TlsVersions};
 use pcp_client::transport::{self, Buffers, SOCKET_BUFFER};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig};
@@ -71,13 +71,16 @@ pub enum ListenError {
     },
 }
 
+/// How connections are accepted, made anew when our certificates are replaced.
+pub(crate) type Server = Derived<Arc<ServerConfig>>;
+
 /// A bound socket and what QUIC needs beside it; nothing is answered yet.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
     pub(crate) buffers: Buffers,
     socket: UdpSocket,
-    server: ServerConfig,
+    server: Server,
     endpoint: EndpointConfig,
 }
 
@@ -88,13 +91,13 @@ impl Bound {
     /// [`ListenError`].
     pub(crate) fn new(
         address: SocketAddr,
-        identity: &Identity,
+        identity: &Arc<Current>,
         key: &Path,
     ) -> Result<Self, ListenError> {
-        let tls = identity.server_config(&[pcp::ALPN], TlsVersions::Tls13);
-        let quic = QuicServerConfig::try_from(tls.map_err(ListenError::Identity)?);
-        let mut server = ServerConfig::with_crypto(Arc::new(quic.map_err(ListenError::Tls)?));
-        server.transport_config(Arc::new(transport_config()));
+        let transport = Arc::new(transport_config());
+        let server = Derived::new(Arc::clone(identity), move |identity| {
+            server_config(identity, &transport)
+        })?;
         let endpoint = endpoint_config(key)?;
         let bind = |source| ListenError::Bind { address, source };
         let (socket, buffers) = transport::bind(address, Some(SOCKET_BUFFER)).map_err(bind)?;
@@ -111,10 +114,12 @@ impl Bound {
     ///
     /// # Errors
     /// [`ListenError::Bind`] when the runtime cannot take the socket.
-    pub(crate) fn listen(self) -> Result<Endpoint, ListenError> {
+    pub(crate) fn listen(self) -> Result<(Endpoint, Server), ListenError> {
         let address = self.address;
         let runtime = Arc::new(TokioRuntime);
-        Endpoint::new(self.endpoint, Some(self.server), self.socket, runtime)
+        let server = ServerConfig::clone(&self.server.get());
+        Endpoint::new(self.endpoint, Some(server), self.socket, runtime)
+            .map(|endpoint| (endpoint, self.server))
             .map_err(|source| ListenError::Bind { address, source })
     }
 }
@@ -151,6 +156,17 @@ pub(crate) async fn accept(
         let session = Box::pin(session::serve(incoming, Arc::clone(&context), place));
         sessions.spawn("session", session);
     }
+}
+
+fn server_config(
+    identity: &Identity,
+    transport: &Arc<TransportConfig>,
+) -> Result<Arc<ServerConfig>, ListenError> {
+    let tls = identity.server_config(&[pcp::ALPN], TlsVersions::Tls13);
+    let quic = QuicServerConfig::try_from(tls.map_err(ListenError::Identity)?);
+    let mut server = ServerConfig::with_crypto(Arc::new(quic.map_err(ListenError::Tls)?));
+    server.transport_config(Arc::clone(transport));
+    Ok(Arc::new(server))
 }
 
 fn transport_config() -> TransportConfig {

@@ -2,10 +2,12 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use daemon::config::refuse;
 use daemon::{ExitCode, Signal, Signals, Threads};
+use identity::Current;
 use pcp::{MessageType, Target, Uri};
 use pcp_broker::config::Config;
 use pcp_broker::{Broker, BuildError};
@@ -79,14 +81,15 @@ fn run(args: &Args) -> ExitCode {
         Err(error @ BuildError::Identity(_)) => return fail(ExitCode::Config, &error),
         Err(error @ BuildError::Listen(_)) => return fail(ExitCode::Failure, &error),
     };
-    match runtime.block_on(broker.run(stop_signal())) {
+    let stop = stop_signal(broker.identity());
+    match runtime.block_on(broker.run(stop)) {
         Ok(()) => ExitCode::Ok,
         Err(error) => fail(ExitCode::Failure, &error),
     }
 }
 
 /// Ends with the first signal that means so.
-async fn stop_signal() {
+async fn stop_signal(identity: Arc<Current>) {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -95,7 +98,8 @@ async fn stop_signal() {
         }
     };
     while signals.next().await == Signal::Hangup {
-        tracing::warn!("SIGHUP: certificates are read at the start only; restart instead");
+        tracing::info!("SIGHUP: reading certificates and revocation lists again");
+        identity.check_soon();
     }
 }
 

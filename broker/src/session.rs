@@ -8,9 +8,10 @@ use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use identity::Current;
 use pcp::{Certname, Goodbye, GoodbyeCode};
 use pcp_client::stream::StreamError;
 use pcp_client::transport;
@@ -23,8 +24,11 @@ use tokio_util::task::TaskTracker;
 use crate::authorize::{Kind, Rules};
 use crate::budget::Budget;
 use crate::content::Relay;
+use crate::counts::Counts;
 use crate::driver::{Exit, Input};
+use crate::listener::Server;
 use crate::outbox::Outbox;
+use crate::peers::{self, Line, Peer, Peers};
 use open::{Opened, open};
 use pipe::Pipe;
 
@@ -34,6 +38,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// What all sessions share.
 #[derive(Debug)]
 pub(crate) struct Context {
+    /// Whom we trust, as of now.
+    pub(crate) identity: Arc<Current>,
+    /// How connections are accepted, as of now.
+    pub(crate) server: Server,
+    /// Everybody who has a session.
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) counts: Arc<Counts>,
     /// The broker's own certname.
     pub(crate) certname: Certname,
     /// Product and version.
@@ -77,12 +88,14 @@ struct Registered<'a> {
     session: SessionId,
     outbox: &'a Outbox,
     relay: &'a Relay,
+    peers: &'a Peers,
 }
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         self.outbox.abandon();
         self.relay.remove(self.session);
+        self.peers.remove(self.session);
     }
 }
 
@@ -126,6 +139,8 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         kind,
         started,
         offers_content,
+        address,
+        identity,
         connection,
         mut state,
         mut frames,
@@ -137,7 +152,15 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         session,
         outbox: &outbox,
         relay: &context.relay,
+        peers: &context.peers,
     };
+    let peer = Peer {
+        uri: uri.clone(),
+        address,
+        since: SystemTime::now(),
+        line: Line::Quic(connection.clone()),
+    };
+    context.peers.add(session, peer.clone());
     if offers_content {
         context.relay.add(session, connection.clone());
     }
@@ -158,6 +181,15 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
     if context.inputs.send(input).await.is_err() {
         outbox.close(stopping());
     }
+
+    let in_use = context.identity.get();
+    if !Arc::ptr_eq(&identity, &in_use)
+        && let Err(why) = peer.recheck(&in_use)
+    {
+        // Whoever went through all sessions on the change did not find this one yet.
+        peers::expel(session, &peer, why, &context.inputs, &context.counts).await;
+    }
+    drop((identity, in_use, peer));
 
     let receiving = TaskTracker::new();
     let pipe = Pipe {

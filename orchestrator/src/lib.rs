@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::Tasks;
-use identity::{Identity, IdentityError, TlsVersions};
+use identity::{Current, IdentityError, TlsVersions};
 use pcp::uri::{ClientType, Uri};
 use pcp_client::{ClientConfig, FEATURE_CONTENT};
 use tokio::net::TcpListener;
@@ -86,7 +86,7 @@ pub enum TokenError {
 #[derive(Debug)]
 pub struct Bound {
     config: Config,
-    identity: Arc<Identity>,
+    identity: Arc<Current>,
     store: Store,
     listener: TcpListener,
     address: SocketAddr,
@@ -98,7 +98,7 @@ impl Bound {
     /// # Errors
     /// [`StartError`].
     pub async fn new(config: Config) -> Result<Self, StartError> {
-        let identity = Identity::load(&config.ssl).map_err(StartError::Identity)?;
+        let identity = Current::load(config.ssl.clone()).map_err(StartError::Identity)?;
         let store = open(&config)?;
         let listen = |source| StartError::Listen {
             address: config.listen,
@@ -150,7 +150,10 @@ impl Bound {
             max_message: self.config.max_message_size,
         };
         let composer = Composer {
-            sender: Uri::new(self.identity.certname().clone(), ClientType::orchestrator()),
+            sender: Uri::new(
+                self.identity.get().certname().clone(),
+                ClientType::orchestrator(),
+            ),
             new_id: uuid::Uuid::new_v4,
         };
         let mut controller = Controller::new(clock.now(), settings, composer);
@@ -171,6 +174,7 @@ impl Bound {
     fn run(self, prepared: Prepared, mesh: MeshPort, tasks: &Tasks) -> Result<(), StartError> {
         let tls = self
             .identity
+            .get()
             .server_config_optional_client(&[b"h2", b"http/1.1"], TlsVersions::Tls12And13)
             .map_err(StartError::Identity)?;
         let code = Code::start(self.config.environments).map_err(StartError::Thread)?;
@@ -185,7 +189,8 @@ impl Bound {
         // What is wrong with modules is in the log before anybody asks for them.
         let surveyed = code.clone();
         tasks.spawn("survey", async move { surveyed.survey().await });
-        let certname = self.identity.certname();
+        let identity = self.identity.get();
+        let certname = identity.certname();
         let router = http::router(Api {
             store: self.store,
             dispatch,

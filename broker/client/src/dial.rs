@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::IdentityError;
+use identity::{Identity, IdentityError};
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
 use pcp::{
     Certname, ClientEvent, ClientSession, ClientType, Frame, Goodbye, Hello, PeerMisbehaved, Retry,
@@ -19,7 +19,6 @@ use quinn::{
     ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, SendStream, TokioRuntime,
     WriteError,
 };
-use rustls_pki_types::CertificateDer;
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
@@ -71,6 +70,8 @@ pub(crate) struct Welcomed {
     pub(crate) address: SocketAddr,
     pub(crate) welcome: Welcome,
     pub(crate) connection: Connection,
+    /// By which the broker's certificate was verified.
+    pub(crate) identity: Arc<Identity>,
     pub(crate) session: ClientSession,
     pub(crate) frames: FrameStream,
     pub(crate) send: SendStream,
@@ -140,7 +141,8 @@ impl Dialler {
         started: u64,
     ) -> Result<Welcomed, DialError> {
         let addresses = resolve(broker).await?;
-        let quic = quic_config(config)?;
+        let identity = config.identity.get();
+        let quic = quic_config(config, &identity)?;
         let endpoints = self.endpoints(addresses, &config.client_type)?;
         let mut attempts = Vec::with_capacity(endpoints.len());
         for (number, (address, endpoint)) in (0..).zip(endpoints) {
@@ -154,7 +156,8 @@ impl Dialler {
             Some(result) => result?,
             None => return Err(DialError::NoAddress(broker.host.clone())),
         };
-        let result = timeout(HELLO_TIMEOUT, hello(address, &connection, config, started)).await;
+        let hello = hello(address, &connection, config, identity, started);
+        let result = timeout(HELLO_TIMEOUT, hello).await;
         let result = result.unwrap_or(Err(DialError::HelloTimedOut));
         if result.is_err() {
             connection.close(transport::CLOSED, b"");
@@ -253,8 +256,11 @@ async fn resolve(broker: &BrokerAddress) -> Result<Vec<SocketAddr>, DialError> {
 }
 
 /// Built for each attempt, so that certificates that were replaced meanwhile are used.
-fn quic_config(config: &ClientConfig) -> Result<quinn::ClientConfig, DialError> {
-    let tls = config.identity.get().client_config(&[pcp::ALPN]);
+fn quic_config(
+    config: &ClientConfig,
+    identity: &Identity,
+) -> Result<quinn::ClientConfig, DialError> {
+    let tls = identity.client_config(&[pcp::ALPN]);
     let tls = tls.map_err(DialError::Identity)?;
     let quic = QuicClientConfig::try_from(tls).map_err(DialError::Tls)?;
     let mut quic = quinn::ClientConfig::new(Arc::new(quic));
@@ -283,6 +289,7 @@ async fn hello(
     address: SocketAddr,
     connection: &Connection,
     config: &ClientConfig,
+    identity: Arc<Identity>,
     started: u64,
 ) -> Result<Welcomed, DialError> {
     let broker = peer(connection)?;
@@ -318,6 +325,7 @@ async fn hello(
             address,
             welcome,
             connection: connection.clone(),
+            identity,
             session,
             frames,
             send,
@@ -330,10 +338,7 @@ async fn hello(
 
 /// The certname in the broker's verified certificate.
 fn peer(connection: &Connection) -> Result<Certname, DialError> {
-    let certificates = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
-        .unwrap_or_default();
+    let certificates = transport::peer_certificates(connection);
     identity::peer_certname(&certificates).map_err(DialError::Certname)
 }
 

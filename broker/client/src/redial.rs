@@ -120,7 +120,7 @@ impl Connection {
         let shutdown = self.tasks.shutdown_token();
         let end = if self.events.send(Event::Connected { welcome }).await.is_ok() {
             let events = &self.events;
-            session::run(welcomed, &session, queue, events, max_message, &shutdown).await
+            session::run(welcomed, &session, queue, events, &self.config, &shutdown).await
         } else {
             End::Abandoned
         };
@@ -129,6 +129,10 @@ impl Connection {
             End::Shutdown | End::Abandoned => return None,
             End::Goodbye(goodbye) => (said(goodbye.code), goodbye.reason),
             End::Lost(error) => (Ended::Dropped, daemon::error_chain(&error)),
+            End::Distrusted(why) => (
+                Ended::Failed,
+                format!("the broker is not trusted any more: {why}"),
+            ),
             End::Silent => (Ended::Dropped, "the broker ended the session".to_owned()),
         };
         if ended == Ended::Superseded {

@@ -3,8 +3,9 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use identity::{Current, Distrust, Identity, PeerRole};
 use pcp::{ClientEvent, ClientSession, Frame, FrameWriter, Goodbye, GoodbyeCode};
 use quinn::{Connection, SendStream, WriteError};
 use tokio::sync::{Semaphore, mpsc};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Event;
+use crate::config::ClientConfig;
 use crate::content::{self, AnswerError};
 use crate::dial::Welcomed;
 use crate::handle::Session;
@@ -49,6 +51,8 @@ pub(crate) enum End {
     Lost(StreamError),
     /// The broker ended the stream without a goodbye.
     Silent,
+    /// The broker's certificate is not trusted any more.
+    Distrusted(Distrust),
 }
 
 /// The two halves of the queue to the writer, and what the handle needs.
@@ -76,11 +80,12 @@ pub(crate) async fn run(
     session: &Session,
     mut queue: mpsc::Receiver<Frame>,
     events: &mpsc::Sender<Event>,
-    max_message: usize,
+    config: &ClientConfig,
     shutdown: &CancellationToken,
 ) -> End {
     let Welcomed {
         connection,
+        identity,
         session: mut state,
         mut frames,
         mut send,
@@ -91,7 +96,8 @@ pub(crate) async fn run(
         end = read(&mut frames, &mut state, events) => end,
         () = write(&mut queue, &mut send, session, shutdown) => End::Shutdown,
         () = async { shutdown.cancelled().await; sleep(FAREWELL).await } => End::Shutdown,
-        () = accept_messages(&connection, session, events, max_message) => pending().await,
+        why = distrusted(&connection, identity, &config.identity) => End::Distrusted(why),
+        () = accept_messages(&connection, session, events, config.max_message) => pending().await,
         () = accept_queries(&connection, session, events) => pending().await,
         () = events.closed() => End::Abandoned,
     };
@@ -104,6 +110,27 @@ pub(crate) async fn run(
     };
     connection.close(code, b"");
     end
+}
+
+/// Ends when our certificates were replaced and the broker is not trusted by the new ones.
+async fn distrusted(connection: &Connection, by: Arc<Identity>, current: &Current) -> Distrust {
+    let mut changes = current.changes();
+    let mut identity = current.get();
+    // It was verified by the one in use, unless that was replaced since.
+    let mut verified = Arc::ptr_eq(&by, &identity);
+    drop(by);
+    loop {
+        if !verified {
+            let chain = transport::peer_certificates(connection);
+            let now = SystemTime::now();
+            if let Err(why) = identity.recheck(&chain, PeerRole::Server, now) {
+                return why;
+            }
+        }
+        drop(identity);
+        identity = changes.next().await;
+        verified = false;
+    }
 }
 
 /// Reads the session stream; ends with it. What arrived before the connection was lost is still read.

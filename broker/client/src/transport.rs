@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use pcp::ClientType;
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{Connection, IdleTimeout, TransportConfig, VarInt};
+use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// A connection on which nothing was heard for this long is dead: three keep-alives.
@@ -121,6 +122,16 @@ pub fn bind(address: SocketAddr, buffer: Option<usize>) -> io::Result<(UdpSocket
         send: socket.send_buffer_size()? / 2,
     };
     Ok((socket.into(), buffers))
+}
+
+/// The certificates that the peer of a connection has shown, its own first.
+#[must_use]
+pub fn peer_certificates(connection: &Connection) -> Vec<CertificateDer<'static>> {
+    connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .map(|certificates| *certificates)
+        .unwrap_or_default()
 }
 
 fn idle(time: Duration) -> IdleTimeout {

@@ -4,6 +4,7 @@
 //! or would make us refuse our own certificate leaves the identity that is in use in its place, and
 //! the log says why. So files may be replaced one after the other, and a broken copy harms nobody.
 
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -260,7 +261,7 @@ fn cannot_be_judged(error: &rustls::Error) -> bool {
     )
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -278,22 +279,23 @@ pub struct Derived<T> {
     made: Mutex<(Arc<Identity>, T)>,
 }
 
-type Make<T> = dyn Fn(&Identity) -> Result<T, IdentityError> + Send + Sync;
+type Make<T> = dyn Fn(&Identity) -> Result<T, Box<dyn Error>> + Send + Sync;
 
 impl<T: Clone> Derived<T> {
     /// Makes it now, and again after each replacement, when it is next asked for.
     ///
     /// # Errors
     /// What `make` says of the identity in use.
-    pub fn new<F>(current: Arc<Current>, make: F) -> Result<Self, IdentityError>
+    pub fn new<F, E>(current: Arc<Current>, make: F) -> Result<Self, E>
     where
-        F: Fn(&Identity) -> Result<T, IdentityError> + Send + Sync + 'static,
+        F: Fn(&Identity) -> Result<T, E> + Send + Sync + 'static,
+        E: Error + 'static,
     {
         let identity = current.get();
         let made = make(&identity)?;
         Ok(Self {
             current,
-            make: Box::new(make),
+            make: Box::new(move |identity| make(identity).map_err(Into::into)),
             made: Mutex::new((identity, made)),
         })
     }
@@ -307,7 +309,7 @@ impl<T: Clone> Derived<T> {
             match (self.make)(&identity) {
                 Ok(new) => *made = (identity, new),
                 Err(error) => {
-                    tracing::error!(error = %chain(&error), "the new certificates cannot be used");
+                    tracing::error!(error = %chain(&*error), "the new certificates cannot be used");
                     made.0 = identity;
                 }
             }

@@ -1,10 +1,11 @@
 //! The beginning of a session: the handshake, the hello, and whether the rules let it in. Every step
 //! has its deadline, so that a half-open connection goes away by itself.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use identity::IdentityError;
+use identity::{Identity, IdentityError};
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
 use pcp::{Frame, Goodbye, GoodbyeCode, Hello, PeerMisbehaved, ServerEvent, ServerSession, Uri};
 use pcp_client::FEATURE_CONTENT;
@@ -12,7 +13,6 @@ use pcp_client::stream::{FrameStream, StreamError};
 use pcp_client::transport::{self, CONNECTION_WINDOW, CONTENT_STREAMS};
 use pcp_mesh::SessionId;
 use quinn::{Connection, ConnectionError, Incoming, SendStream, WriteError};
-use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::{Context, FAREWELL, farewell};
@@ -36,6 +36,9 @@ pub(super) struct Opened {
     pub(super) started: u64,
     pub(super) software: String,
     pub(super) offers_content: bool,
+    pub(super) address: SocketAddr,
+    /// As it was when the handshake began: the peer was verified by this one, or by a later one.
+    pub(super) identity: Arc<Identity>,
     pub(super) connection: Connection,
     pub(super) state: ServerSession,
     pub(super) frames: FrameStream,
@@ -74,12 +77,15 @@ pub(super) enum OpenError {
 
 /// Takes a connection as far as its welcome.
 pub(super) async fn open(incoming: Incoming, context: &Context) -> Result<Opened, OpenError> {
-    let connecting = incoming.accept().map_err(OpenError::Handshake)?;
+    let identity = context.identity.get();
+    let connecting = incoming
+        .accept_with(context.server.get())
+        .map_err(OpenError::Handshake)?;
     let connection = timeout(HANDSHAKE_DEADLINE, connecting)
         .await
         .map_err(|_| OpenError::HandshakeTimedOut)?
         .map_err(OpenError::Handshake)?;
-    let opened = timeout(HELLO_DEADLINE, greet(&connection, context)).await;
+    let opened = timeout(HELLO_DEADLINE, greet(&connection, context, identity)).await;
     let opened = opened.unwrap_or(Err(OpenError::HelloTimedOut));
     if let Err(error) = &opened {
         let code = match error {
@@ -91,11 +97,12 @@ pub(super) async fn open(incoming: Incoming, context: &Context) -> Result<Opened
     opened
 }
 
-async fn greet(connection: &Connection, context: &Context) -> Result<Opened, OpenError> {
-    let certificates = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
-        .unwrap_or_default();
+async fn greet(
+    connection: &Connection,
+    context: &Context,
+    identity: Arc<Identity>,
+) -> Result<Opened, OpenError> {
+    let certificates = transport::peer_certificates(connection);
     let certname = identity::peer_certname(&certificates).map_err(OpenError::Certname)?;
     let (mut send, receive) = connection.accept_bi().await.map_err(OpenError::NoStream)?;
     // It fails only when the stream has been stopped, which writing tells.
@@ -159,6 +166,8 @@ async fn greet(connection: &Connection, context: &Context) -> Result<Opened, Ope
         started: hello.started,
         software: hello.software,
         offers_content,
+        address: connection.remote_address(),
+        identity,
         connection: connection.clone(),
         state,
         frames,

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::{Files, Identity};
+use identity::{Current, Files, Identity};
 use lab_ca::CertificateAuthority;
 use pcp::{
     Certname, ClientType, Envelope, Flags, InventoryRequest, InventoryResponse, InventoryUpdate,
@@ -35,6 +35,7 @@ pub(crate) struct Field {
 /// A broker that runs.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    identity: Option<Arc<Current>>,
     stop: CancellationToken,
     tasks: daemon::Tasks,
 }
@@ -122,7 +123,7 @@ impl Field {
     ) -> Client {
         let mut config = ClientConfig::new(
             vec![broker_address(broker.address)],
-            Arc::new(self.identity(certname)),
+            Arc::new(Current::fixed(self.identity(certname))),
             ClientType::parse(client_type).expect("a client type"),
             "test/1".to_owned(),
         );
@@ -158,6 +159,7 @@ impl Running {
     pub(crate) fn start(config: Config) -> Self {
         let broker = Broker::build(config).expect("a broker");
         let address = broker.address();
+        let identity = Some(broker.identity());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let tasks = daemon::Tasks::new();
@@ -167,6 +169,7 @@ impl Running {
         });
         Self {
             address,
+            identity,
             stop,
             tasks,
         }
@@ -176,6 +179,7 @@ impl Running {
     pub(crate) fn at(address: SocketAddr) -> Self {
         Self {
             address,
+            identity: None,
             stop: CancellationToken::new(),
             tasks: daemon::Tasks::new(),
         }
@@ -190,6 +194,11 @@ impl Running {
         };
         timeout(SOON, free).await.expect("free in time");
         Self::start(config)
+    }
+
+    /// What `SIGHUP` does.
+    pub(crate) fn look_at_certificates(&self) {
+        self.identity.as_ref().expect("ours").check_soon();
     }
 
     /// Stops it in good order.

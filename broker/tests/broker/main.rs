@@ -13,3 +13,4 @@ mod field;
 mod links;
 mod rogues;
 mod routing;
+mod trust;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
-use identity::{Files, Identity};
+use identity::{Current, Files};
 use lab::Lab;
 use pcp::{
     Certname, ClientType, Digest, Envelope, Flags, Message, MessageId, MessageType, Target, Uri,
@@ -19,10 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// Loads the certificate that the lab made for `name`.
-pub(crate) fn identity(lab: &Lab, name: &str) -> Result<Arc<Identity>> {
+pub(crate) fn identity(lab: &Lab, name: &str) -> Result<Arc<Current>> {
     let certname = Certname::parse(name)?;
     let ssldir = lab.ssl_dir(name)?;
-    let identity = Identity::load(&Files::from_ssldir(&ssldir, &certname))
+    let identity = Current::load(Files::from_ssldir(&ssldir, &certname))
         .with_context(|| format!("cannot load the certificate of {name}"))?;
     Ok(Arc::new(identity))
 }

@@ -358,3 +358,22 @@ async fn is_asked_for_files_only_when_it_has_some() {
     let refused = timeout(Duration::from_millis(200), peer.connection.open_bi()).await;
     assert!(refused.is_err(), "an agent has no streams for questions");
 }
+
+#[tokio::test]
+async fn leaves_a_broker_whose_certificate_was_revoked_and_goes_to_another() {
+    let ground = Ground::new();
+    let (stolen, good) = (ground.broker("stolen"), ground.broker("good"));
+    let tasks = daemon::Tasks::new();
+    let config = impatient(ground.config("node", "agent", &[&stolen, &good]));
+    let identity = std::sync::Arc::clone(&config.identity);
+    let (_handle, mut events) = start(config, &tasks);
+    let _first = stolen.welcome().await;
+    connected(&mut events).await;
+    ground.revoke("stolen");
+    identity.reload().expect("sound files");
+    let reason = disconnected(&mut events).await;
+    assert!(reason.contains("revoked"), "{reason}");
+    let _second = good.welcome().await;
+    connected(&mut events).await;
+    assert!(tasks.shutdown(SOON).await);
+}

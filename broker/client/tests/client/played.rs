@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::{Files, Identity, TlsVersions};
+use identity::{Current, Files, Identity, TlsVersions};
 use lab_ca::CertificateAuthority;
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
 use pcp::message::INLINE_LIMIT;
@@ -61,6 +61,16 @@ impl Ground {
         Identity::load(&Files::from_ssldir(&ssl.dir, &certname)).expect("an identity")
     }
 
+    fn current(&self, certname: &str) -> Current {
+        let ssl = self.ca.issue(certname, &[]).expect("a certificate");
+        let certname = Certname::parse(certname).expect("a certname");
+        Current::load(Files::from_ssldir(&ssl.dir, &certname)).expect("an identity")
+    }
+
+    pub(crate) fn revoke(&self, certname: &str) {
+        self.ca.revoke(certname).expect("revoked");
+    }
+
     pub(crate) fn config(
         &self,
         certname: &str,
@@ -69,7 +79,7 @@ impl Ground {
     ) -> ClientConfig {
         ClientConfig::new(
             brokers.iter().map(|broker| broker.address()).collect(),
-            Arc::new(self.identity(certname, &[])),
+            Arc::new(self.current(certname)),
             ClientType::parse(client_type).expect("a client type"),
             "test/1".to_owned(),
         )

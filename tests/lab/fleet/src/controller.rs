@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use identity::Identity;
+use identity::Current;
 use pcp::{Certname, ClientType, Envelope, Flags, Message, MessageId, MessageType, Target, Uri};
 use pcp_client::{BrokerAddress, ClientConfig, ClientHandle, Event};
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ impl Controller {
     #[must_use]
     pub fn start(
         brokers: Vec<BrokerAddress>,
-        identity: Arc<Identity>,
+        identity: Arc<Current>,
         client_type: ClientType,
         tasks: &daemon::Tasks,
     ) -> Self {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
-use identity::{Files, Identity};
+use identity::{Current, Files};
 use lab_ca::CertificateAuthority;
 use pcp::{Certname, ClientType};
 use pcp_client::{BrokerAddress, ClientConfig};
@@ -112,10 +112,10 @@ impl Fleet {
 ///
 /// # Errors
 /// When there is none, or it cannot be used.
-pub fn identity(ca: &CertificateAuthority, name: &str) -> Result<Arc<Identity>> {
+pub fn identity(ca: &CertificateAuthority, name: &str) -> Result<Arc<Current>> {
     let certname = Certname::parse(name)?;
     let files = Files::from_ssldir(&ca.ssl_dir(name).dir, &certname);
     let identity =
-        Identity::load(&files).with_context(|| format!("cannot load the certificate of {name}"))?;
+        Current::load(files).with_context(|| format!("cannot load the certificate of {name}"))?;
     Ok(Arc::new(identity))
 }
