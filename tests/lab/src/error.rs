@@ -52,6 +52,9 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
+    /// The process that makes load has failed, or ended.
+    #[error("the load generator has failed; it has said why on standard error")]
+    Generator,
     /// A process ended although it should run.
     #[error("{name} ended by itself ({status}); the end of {log}:\n{tail}")]
     Died {

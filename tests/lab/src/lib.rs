@@ -14,6 +14,7 @@ mod builder;
 pub mod control;
 mod environment;
 mod error;
+pub mod generator;
 mod leftovers;
 mod overlay;
 mod ports;

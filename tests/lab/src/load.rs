@@ -2,20 +2,18 @@
 //! compilers; all are asked through the primary; brokers are killed and started again; all are asked
 //! once more. What that took is printed: time, attempts, and each broker's peak memory.
 
-mod generator;
-
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
+use lab::generator::{Asker, Counts, Fleet};
 use lab::{Lab, wait_until};
-use std::path::PathBuf;
 
 use crate::{say, signals};
-use generator::{Asker, Counts, Fleet};
 
 /// The certname of the controller that asks.
 const CONTROLLER: &str = "load-controller";
@@ -56,17 +54,6 @@ pub(crate) fn load(arguments: &LoadArguments) -> Result<ExitCode> {
         builder = builder.dir(dir);
     }
     let lab = builder.start()?;
-    let begun = Instant::now();
-    let names: Vec<_> = (1..=arguments.agents)
-        .map(|number| format!("load-{number}"))
-        .collect();
-    lab.site().ca().issue_missing(&names)?;
-    say(&format!(
-        "certificates   {} in {:.1} s",
-        names.len(),
-        begun.elapsed().as_secs_f64()
-    ));
-
     let brokers = match lab.broker_compilers() {
         [] => vec![lab.broker_primary().to_owned()],
         compilers => compilers.to_vec(),

@@ -3,14 +3,19 @@
 //!
 //! `cargo run --release -p perf` measures all; `cargo run --release -p perf -- latency` one.
 
+mod baseline;
 mod controller;
 mod fleet;
 mod idle;
 mod latency;
 mod memory;
+mod routing;
+mod row;
+mod start;
 mod table;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
@@ -27,9 +32,12 @@ struct Args {
     /// How many tasks are run one after the other for the latency.
     #[arg(long, default_value_t = 200)]
     tasks: usize,
-    /// How many agents are connected for the memory of a connection.
-    #[arg(long, default_value_t = 2000)]
-    agents: usize,
+    /// How many agents are connected for the figures of a fleet (may be repeated).
+    #[arg(long, default_values_t = [1000, 5000, 10_000])]
+    agents: Vec<usize>,
+    /// Be the baseline: bare quinn, with the certificate of this ssldir.
+    #[arg(long, hide = true, value_name = "SSLDIR")]
+    bare_quinn_server: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,8 +46,12 @@ enum Figure {
     Idle,
     /// From request to result of a trivial task, and tasks per second at ten at once.
     Latency,
-    /// Broker memory a connected agent.
+    /// Broker memory and CPU a connected agent, connections a second, fan-out with acknowledgement.
     Connections,
+    /// Broker CPU a routed message, through one broker and two.
+    Routing,
+    /// From a broker's start to its readiness.
+    Start,
 }
 
 /// The certname of the controller that this program plays.
@@ -47,6 +59,10 @@ const CONTROLLER: &str = "perf";
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    let runtime = daemon::runtime(daemon::Threads::Multi(2)).context("cannot start a runtime")?;
+    if let Some(ssldir) = &args.bare_quinn_server {
+        return runtime.block_on(baseline::serve(ssldir));
+    }
     let wanted = |figure| args.figures.is_empty() || args.figures.contains(&figure);
     let mut table = Table::default();
     let lab = Lab::builder()
@@ -58,12 +74,18 @@ fn main() -> Result<()> {
     if wanted(Figure::Idle) {
         idle::measure(&lab, &mut table)?;
     }
-    let runtime = daemon::runtime(daemon::Threads::Multi(2)).context("cannot start a runtime")?;
     if wanted(Figure::Latency) {
         runtime.block_on(latency::measure(&lab, args.tasks, &mut table))?;
     }
+    if wanted(Figure::Routing) {
+        runtime.block_on(routing::measure(&lab, &mut table))?;
+    }
+    if wanted(Figure::Start) {
+        start::measure(&lab, &mut table)?;
+    }
+    drop(lab);
     if wanted(Figure::Connections) {
-        runtime.block_on(fleet::measure(&lab, args.agents, &mut table))?;
+        runtime.block_on(fleet::measure(&args.agents, &mut table))?;
     }
     write!(std::io::stdout(), "{table}").context("cannot print")
 }
