@@ -37,6 +37,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the broker may take to answer the hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long after its handshake a broker may take to refuse our certificate: one round trip, and what
+/// a busy broker needs to look at it.
+const SECOND_THOUGHTS: Duration = Duration::from_millis(500);
+
 /// How much later the next address of the same host is tried while the one before has not answered:
 /// the value of RFC 8305.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -140,9 +144,43 @@ impl Dialler {
         config: &ClientConfig,
         started: u64,
     ) -> Result<Welcomed, DialError> {
-        let addresses = resolve(broker).await?;
         let identity = config.identity.get();
-        let quic = quic_config(config, &identity)?;
+        let (address, connection) = self.connection(broker, config, &identity).await?;
+        let hello = hello(address, &connection, config, identity, started);
+        let result = timeout(HELLO_TIMEOUT, hello).await;
+        let result = result.unwrap_or(Err(DialError::HelloTimedOut));
+        if result.is_err() {
+            connection.close(transport::CLOSED, b"");
+        }
+        result
+    }
+
+    /// Dials a broker, sees that it has nothing against us, and leaves before any hello.
+    pub(crate) async fn shake_hands(
+        &mut self,
+        broker: &BrokerAddress,
+        config: &ClientConfig,
+    ) -> Result<(SocketAddr, Certname), DialError> {
+        let identity = config.identity.get();
+        let (address, connection) = self.connection(broker, config, &identity).await?;
+        let certname = peer(&connection)?;
+        // In TLS 1.3 a client is done before the server has looked at its certificate.
+        if let Ok(source) = timeout(SECOND_THOUGHTS, connection.closed()).await {
+            return Err(DialError::Handshake { address, source });
+        }
+        connection.close(transport::CLOSED, b"");
+        Ok((address, certname))
+    }
+
+    /// A connection to the address of the broker that answers first.
+    async fn connection(
+        &mut self,
+        broker: &BrokerAddress,
+        config: &ClientConfig,
+        identity: &Identity,
+    ) -> Result<(SocketAddr, Connection), DialError> {
+        let addresses = resolve(broker).await?;
+        let quic = quic_config(config, identity)?;
         let endpoints = self.endpoints(addresses, &config.client_type)?;
         let mut attempts = Vec::with_capacity(endpoints.len());
         for (number, (address, endpoint)) in (0..).zip(endpoints) {
@@ -152,17 +190,8 @@ impl Dialler {
                 connecting.await
             });
         }
-        let (address, connection) = match race::first_success(attempts).await {
-            Some(result) => result?,
-            None => return Err(DialError::NoAddress(broker.host.clone())),
-        };
-        let hello = hello(address, &connection, config, identity, started);
-        let result = timeout(HELLO_TIMEOUT, hello).await;
-        let result = result.unwrap_or(Err(DialError::HelloTimedOut));
-        if result.is_err() {
-            connection.close(transport::CLOSED, b"");
-        }
-        result
+        let first = race::first_success(attempts).await;
+        first.unwrap_or_else(|| Err(DialError::NoAddress(broker.host.clone())))
     }
 
     /// The addresses that can be dialled from here, each with its socket. A host that has no IPv6

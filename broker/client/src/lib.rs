@@ -15,6 +15,7 @@ pub mod config;
 pub mod content;
 mod dial;
 pub mod handle;
+pub mod probe;
 mod redial;
 mod session;
 pub mod stream;

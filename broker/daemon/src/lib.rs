@@ -6,6 +6,7 @@
 //! [`service::ready`] → wait for a [`Signal`] → [`Tasks::shutdown`] with a deadline → [`ExitCode`].
 
 pub mod config;
+pub mod doctor;
 pub mod logs;
 pub mod service;
 mod tasks;
