@@ -100,7 +100,7 @@ fn broker(lab: &Lab, agents: usize) -> Result<Cost> {
 async fn bare(lab: &Lab, agents: usize) -> Result<Cost> {
     let mut server = Server::start(lab)?;
     let tasks = daemon::Tasks::new();
-    let mut clients = Clients::new(&server, &*identity(lab, CONTROLLER)?)?;
+    let mut clients = Clients::new(&server, &identity(lab, CONTROLLER)?.get())?;
     let pid = server.pid();
     let before = (resident(pid)?, cpu_seconds(pid)?);
     let start = Instant::now();

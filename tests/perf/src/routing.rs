@@ -38,7 +38,7 @@ struct Cost {
 /// Measures one hop (both at the primary) and two (the agent at a compiler).
 pub(crate) async fn measure(lab: &Lab, table: &mut Table) -> Result<()> {
     let server = Server::start(lab)?;
-    let clients = Clients::new(&server, &*identity(lab, CONTROLLER)?)?;
+    let clients = Clients::new(&server, &identity(lab, CONTROLLER)?.get())?;
     let cpu = cpu_seconds(server.pid())?;
     let start = Instant::now();
     clients.echo(QUESTIONS, AT_ONCE).await?;
