@@ -1,197 +1,306 @@
-//! Who is calling. A token names a login until it expires or is revoked; the database knows only
-//! its SHA-256.
+//! Who is calling, and what they may do. A caller shows a token, or a certificate that is on the
+//! allow-list. Users, their passwords and roles are in the database, or another service knows them
+//! ([`remote`]). What is not permitted is refused.
 
-use std::time::Duration;
+pub(crate) mod grant;
+mod lockout;
+mod login;
+mod password;
+mod refusals;
+mod remote;
+pub(crate) mod token;
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use identity::Current;
 use orchestrator_api::{ApiError, ErrorKind};
-use uuid::Uuid;
+use pcp::uri::Certname;
 
-use crate::dispatch::wall;
-use crate::store::{Store, StoreError, StoredToken, TokenHash};
+use crate::config::AccessConfig;
+use crate::store::{Account, Store, StoreError};
+use grant::{Action, Grant, NodeFilter};
+use lockout::Lockout;
+use refusals::Refusals;
+use remote::Remote;
 
-/// The longest token that is looked at. Ours have 64 characters; tokens of others are not much longer.
-const MAX_TOKEN: usize = 4096;
+pub(crate) use password::Passwords;
 
-/// The longest login.
-const MAX_LOGIN: usize = 255;
-
-/// Somebody whose token was accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Somebody whose token or certificate was accepted.
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) login: String,
+    powers: Powers,
 }
 
-/// Why there is no new token.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CreateError {
-    /// The login is empty, too long, or has blanks or control characters.
-    #[error("a login is 1 to {MAX_LOGIN} characters without blanks")]
-    Login,
-    /// A token that never was valid is of no use.
-    #[error("the lifetime is zero")]
-    Lifetime,
-    /// It could not be stored.
-    #[error("the token could not be stored")]
-    Store(#[source] StoreError),
+/// What a caller may do.
+#[derive(Debug, Clone)]
+enum Powers {
+    /// An administrator made the token on the host.
+    All,
+    /// What the roles of a user permit.
+    Account(Arc<Account>),
+    /// The subject's id at the service that is asked each time.
+    Remote(String),
 }
 
-/// Why a caller is not let in.
+/// Where a request comes from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Peer {
+    /// Nothing in tests without a socket.
+    pub(crate) address: Option<SocketAddr>,
+    /// Whose certificate was shown and verified, if any was.
+    pub(crate) certname: Option<Certname>,
+}
+
+/// Why a caller is not let in, or not let do something.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Denied {
-    /// No token, or one that is of no use.
-    #[error("refused")]
+    /// No token, one that is of no use, or no permission.
+    #[error("refused: {}", .0.msg)]
     Refused(ApiError),
-    /// Tokens cannot be looked up.
-    #[error("tokens cannot be looked up")]
+    /// The database cannot be read.
+    #[error("the database cannot be read")]
     Store(#[source] StoreError),
+    /// The service that knows the users gives no answer, or there are too many logins at once.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
-/// Makes a token for a login. This is the only time that it is seen.
-///
-/// # Errors
-/// [`CreateError`].
-pub(crate) async fn create(
-    store: &Store,
-    login: &str,
-    lifetime: Duration,
-) -> Result<String, CreateError> {
-    let fits = (1..=MAX_LOGIN).contains(&login.len())
-        && !login.chars().any(|c| c.is_whitespace() || c.is_control());
-    if !fits {
-        return Err(CreateError::Login);
-    }
-    if lifetime.is_zero() {
-        return Err(CreateError::Lifetime);
-    }
-    // Two random UUIDs: 244 bits of the system's randomness.
-    let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    let created = wall();
-    let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
-    let stored = StoredToken {
-        login: login.to_owned(),
-        created,
-        expires: created.saturating_add(lifetime),
-        revoked: None,
-    };
-    store
-        .add_token(TokenHash::of(&token), stored)
-        .await
-        .map_err(CreateError::Store)?;
-    Ok(token)
+/// Decides about callers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Access(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    settings: AccessConfig,
+    passwords: Passwords,
+    lockout: Mutex<Lockout>,
+    refusals: Mutex<Refusals>,
+    remote: Option<Remote>,
+    started: Instant,
 }
 
-/// Finds out who a token stands for.
-///
-/// # Errors
-/// [`Denied`].
-pub(crate) async fn authenticate(store: &Store, token: Option<&str>) -> Result<Caller, Denied> {
-    let unauthenticated =
-        |msg: &str| Denied::Refused(ApiError::new(ErrorKind::UserUnauthenticated, msg));
-    let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) else {
-        return Err(unauthenticated(
-            "no token: send one in the header X-Authentication",
-        ));
-    };
-    if token.len() > MAX_TOKEN {
-        return Err(unauthenticated("the token is not valid"));
+impl Access {
+    pub(crate) fn new(store: Store, settings: AccessConfig, identity: Arc<Current>) -> Self {
+        let remote = settings
+            .service
+            .as_ref()
+            .map(|url| Remote::new(url.clone(), identity));
+        Self(Arc::new(Inner {
+            store,
+            passwords: Passwords::new(),
+            lockout: Mutex::new(Lockout::new(settings.failed_attempts)),
+            refusals: Mutex::default(),
+            remote,
+            started: Instant::now(),
+            settings,
+        }))
     }
-    let stored = store
-        .token(TokenHash::of(token))
-        .await
-        .map_err(Denied::Store)?;
-    let Some(stored) = stored else {
-        return Err(unauthenticated("the token is not valid"));
-    };
-    if stored.revoked.is_some() {
-        let error = ApiError::new(ErrorKind::UserRevoked, "the token has been revoked");
-        return Err(Denied::Refused(error));
+
+    /// Finds out who is calling. A token counts before a certificate.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub(crate) async fn authenticate(
+        &self,
+        token: Option<&str>,
+        peer: &Peer,
+    ) -> Result<Caller, Denied> {
+        let token = token.map(str::trim).filter(|token| !token.is_empty());
+        if let Some(token) = token {
+            return self.by_token(token).await;
+        }
+        let listed = peer
+            .certname
+            .as_ref()
+            .and_then(|certname| Some((certname, self.0.settings.allowlist.get(certname)?)));
+        if let Some((certname, login)) = listed {
+            return self.by_certificate(certname, login).await;
+        }
+        let error = unauthenticated("no token: send one in the header X-Authentication");
+        Err(match &peer.certname {
+            Some(certname) => error.with("certname", certname.to_string()).into(),
+            None => error.into(),
+        })
     }
-    if stored.expires <= wall() {
-        return Err(unauthenticated("the token has expired"));
+
+    async fn by_token(&self, token: &str) -> Result<Caller, Denied> {
+        if token.len() > token::MAX {
+            return Err(unauthenticated("the token is not valid").into());
+        }
+        match token::find(&self.0.store, token).await? {
+            Some(token::Found { login, account }) => {
+                let powers = match account {
+                    Some(account) => Powers::Account(Arc::new(account)),
+                    None => Powers::All,
+                };
+                Ok(Caller { login, powers })
+            }
+            None => match &self.0.remote {
+                Some(remote) => {
+                    let subject = remote.authenticate(token).await?;
+                    Ok(Caller {
+                        login: subject.login,
+                        powers: Powers::Remote(subject.id),
+                    })
+                }
+                None => Err(unauthenticated("the token is not valid").into()),
+            },
+        }
     }
-    Ok(Caller {
-        login: stored.login,
-    })
+
+    async fn by_certificate(&self, certname: &Certname, login: &str) -> Result<Caller, Denied> {
+        let account = self.0.store.account(login.to_owned()).await?;
+        let refused = |msg: String| {
+            let error = ApiError::new(ErrorKind::UserUnauthenticated, msg);
+            Denied::from(error.with("certname", certname.to_string()))
+        };
+        match account {
+            None => Err(refused(format!(
+                "the certificate {certname} is on the allow-list for the login {login:?}, which is no user"
+            ))),
+            Some(account) if account.user.revoked.is_some() => Err(user_revoked().into()),
+            Some(account) => Ok(Caller {
+                login: login.to_owned(),
+                powers: Powers::Account(Arc::new(account)),
+            }),
+        }
+    }
+
+    /// The nodes on which a caller may do something.
+    ///
+    /// # Errors
+    /// [`Denied`], also when there is no node on which they may.
+    pub(crate) async fn nodes(
+        &self,
+        caller: &Caller,
+        action: Action,
+        task: Option<&str>,
+    ) -> Result<NodeFilter, Denied> {
+        let filter = match &caller.powers {
+            Powers::All => Some(NodeFilter::all()),
+            Powers::Account(account) => NodeFilter::of(&account.grants, action, task),
+            Powers::Remote(subject) => {
+                let permitted = match &self.0.remote {
+                    Some(remote) => remote.permitted(subject, action, task).await?,
+                    None => false,
+                };
+                permitted.then(NodeFilter::all)
+            }
+        };
+        filter.ok_or_else(|| self.refuse(caller, action, task))
+    }
+
+    /// Whether a caller may do something anywhere.
+    ///
+    /// # Errors
+    /// [`Denied`] when they may not.
+    pub(crate) async fn require(&self, caller: &Caller, action: Action) -> Result<(), Denied> {
+        self.nodes(caller, action, None).await.map(drop)
+    }
+
+    /// Which of these tasks a caller may run on some node, in their order.
+    ///
+    /// # Errors
+    /// [`Denied`] when the service that knows it gives no answer.
+    pub(crate) async fn may_run(
+        &self,
+        caller: &Caller,
+        tasks: &[&str],
+    ) -> Result<Vec<bool>, Denied> {
+        match (&caller.powers, &self.0.remote) {
+            (Powers::All, _) => Ok(vec![true; tasks.len()]),
+            (Powers::Account(account), _) => {
+                let allows = |task: &&str| {
+                    let grants = &account.grants;
+                    grants
+                        .iter()
+                        .any(|grant| grant.allows(Action::RunTask, Some(task)))
+                };
+                Ok(tasks.iter().map(allows).collect())
+            }
+            (Powers::Remote(subject), Some(remote)) => remote.may_run(subject, tasks).await,
+            (Powers::Remote(_), None) => Ok(vec![false; tasks.len()]),
+        }
+    }
+
+    /// The error for a caller who lacks a permission, which is logged with who and what.
+    pub(crate) fn refuse(&self, caller: &Caller, action: Action, task: Option<&str>) -> Denied {
+        let login = &caller.login;
+        let what = match task {
+            Some(task) => format!("{} of {task}", action.text()),
+            None => action.text().to_owned(),
+        };
+        self.log_refusal(format!("{login} {what}"), |repeated| {
+            tracing::warn!(login, permission = what, repeated, "not permitted");
+        });
+        let msg = format!("{login} has no permission {what}");
+        let mut error = ApiError::new(ErrorKind::NotPermitted, msg)
+            .with("login", login.as_str())
+            .with("permission", action.text());
+        if let Some(task) = task {
+            error = error.with("task", task);
+        }
+        error.into()
+    }
+
+    /// Logs a refusal unless the same has just been logged.
+    fn log_refusal(&self, cause: String, log: impl FnOnce(u64)) {
+        let now = self.0.started.elapsed();
+        if let Some(repeated) = lock(&self.0.refusals).note(cause, now) {
+            log(repeated);
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn kind(store: &Store, token: Option<&str>) -> Result<String, String> {
-        match authenticate(store, token).await {
-            Ok(caller) => Ok(caller.login),
-            Err(Denied::Refused(error)) => Err(format!("{}: {}", error.kind, error.msg)),
-            Err(Denied::Store(error)) => panic!("{error}"),
+impl Caller {
+    /// The grants of a user of ours.
+    pub(crate) fn account(&self) -> Option<&Account> {
+        match &self.powers {
+            Powers::Account(account) => Some(account),
+            Powers::All | Powers::Remote(_) => None,
         }
     }
 
-    #[tokio::test]
-    async fn a_token_is_good_until_it_expires_or_is_revoked() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("orchestrator.db");
-        let store = Store::open(&path).unwrap();
-        let token = create(&store, "ada", Duration::from_secs(60))
-            .await
-            .unwrap();
-        assert_eq!(kind(&store, Some(&token)).await.as_deref(), Ok("ada"));
-        assert_eq!(
-            kind(&store, Some(&format!("{token}\n"))).await.as_deref(),
-            Ok("ada")
-        );
-        for (token, text) in [
-            (None, "no token"),
-            (Some("x"), "not valid"),
-            (Some(" "), "no token"),
-        ] {
-            let error = kind(&store, token).await.unwrap_err();
-            assert!(
-                error.starts_with("puppetlabs.rbac/user-unauthenticated"),
-                "{error}"
-            );
-            assert!(error.contains(text), "{error}");
+    /// Whether everything is allowed.
+    pub(crate) fn is_superuser(&self) -> bool {
+        let everything = |grant: &Grant| {
+            grant.action.is_none()
+                && grant.tasks == grant::Pattern::any()
+                && grant.nodes == [grant::Pattern::any()]
+        };
+        match &self.powers {
+            Powers::All => true,
+            Powers::Account(account) => account.grants.iter().any(everything),
+            Powers::Remote(_) => false,
         }
-        for (name, expires, revoked, text) in [
-            (
-                "old",
-                1,
-                None,
-                "puppetlabs.rbac/user-unauthenticated: the token has expired",
-            ),
-            (
-                "bad",
-                i64::MAX,
-                Some(1),
-                "puppetlabs.rbac/user-revoked: the token has been revoked",
-            ),
-        ] {
-            let stored = StoredToken {
-                login: name.into(),
-                created: 0,
-                expires,
-                revoked,
-            };
-            store.add_token(TokenHash::of(name), stored).await.unwrap();
-            assert_eq!(kind(&store, Some(name)).await, Err(text.to_owned()));
-        }
-        let bytes: Vec<u8> = ["orchestrator.db", "orchestrator.db-wal"]
-            .iter()
-            .flat_map(|name| std::fs::read(dir.path().join(name)).unwrap_or_default())
-            .collect();
-        assert!(
-            !bytes
-                .windows(token.len())
-                .any(|part| part == token.as_bytes())
-        );
     }
+}
 
-    #[tokio::test]
-    async fn odd_logins_get_no_token() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("a.db")).unwrap();
-        for login in ["", "a b", "a\n"] {
-            assert!(create(&store, login, Duration::from_secs(1)).await.is_err());
-        }
-        assert!(create(&store, "ada", Duration::ZERO).await.is_err());
+impl From<ApiError> for Denied {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
     }
+}
+
+impl From<StoreError> for Denied {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn unauthenticated(msg: &str) -> ApiError {
+    ApiError::new(ErrorKind::UserUnauthenticated, msg)
+}
+
+fn user_revoked() -> ApiError {
+    ApiError::new(ErrorKind::UserRevoked, "the user has been revoked")
+}
+
+/// What is behind these locks is whole at every step, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,9 @@
 //! The configuration: read once, all faults told at once, and from then on only types.
 
+mod access;
 mod defaults;
 mod file;
+mod ignored;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +17,9 @@ use identity::{Files, Revocation};
 use orchestrator_api::DEFAULT_ENVIRONMENT;
 use pcp_client::BrokerAddress;
 
-use file::{File, OrchestratorFile};
+pub use access::AccessConfig;
+
+use file::{CertsFile, File, OrchestratorFile, ServerFile};
 
 /// What the orchestrator is to do.
 #[derive(Debug, Clone)]
@@ -38,8 +42,12 @@ pub struct Config {
     pub default_task_node_timeout: Duration,
     /// The largest message in bytes that is sent or taken.
     pub max_message_size: usize,
+    /// Who may call.
+    pub access: AccessConfig,
     /// Where logs go.
     pub log: LogConfig,
+    /// Keys of the original's files that have no effect here.
+    pub notes: Vec<Fault>,
 }
 
 impl Config {
@@ -51,19 +59,22 @@ impl Config {
         let source = Source::read(path)?;
         let mut faults = Vec::new();
         let file = source.decode(None, &mut faults);
+        let notes = ignored::take_out(&mut faults);
         let config = Self::resolve(&source, file, &mut faults);
         match config {
-            Some(config) if faults.is_empty() => Ok(config),
+            Some(config) if faults.is_empty() => Ok(Self { notes, ..config }),
             _ => Err(faults),
         }
     }
 
     fn resolve(source: &Source, file: File, faults: &mut Vec<Fault>) -> Option<Self> {
         let mut check = Check { source, faults };
-        let section = file.orchestrator;
-        let ssl = check.ssl(&section);
-        let listen = section.listen.as_deref().unwrap_or(defaults::LISTEN);
-        let listen = check.parsed("listen", listen);
+        let mut section = file.orchestrator;
+        let server = file.webserver.server();
+        let ssl = check.ssl(&section, &server, &file.global.certs);
+        let listen = check.listen(section.listen.as_deref(), &server);
+        let allowlist = section.certificate_allowlist.take();
+        let access = AccessConfig::resolve(&mut check, &file.rbac, file.rbac_consumer, allowlist);
         let brokers = check.brokers(section.brokers.as_deref().unwrap_or_default());
         let task_concurrency = section
             .task_concurrency
@@ -94,7 +105,9 @@ impl Config {
             pcp_timeout,
             default_task_node_timeout: task_node_timeout,
             max_message_size,
+            access,
             log: file.log.into(),
+            notes: Vec::new(),
         })
     }
 }
@@ -107,8 +120,12 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn fault(&mut self, key: &str, problem: impl fmt::Display) {
-        let fault = self.source.fault(&format!("orchestrator.{key}"), problem);
-        self.faults.push(fault);
+        self.fault_at(&format!("orchestrator.{key}"), problem);
+    }
+
+    /// A fault of a key with its section.
+    fn fault_at(&mut self, key: &str, problem: impl fmt::Display) {
+        self.faults.push(self.source.fault(key, problem));
     }
 
     fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
@@ -125,11 +142,30 @@ impl Check<'_> {
         }
     }
 
-    fn needed(&mut self, key: &str, path: Option<&PathBuf>) -> Option<PathBuf> {
+    /// A path that must be given, in the first of the places where it may stand.
+    fn needed(&mut self, key: &str, places: [&Option<PathBuf>; 3]) -> Option<PathBuf> {
+        let path = first(places);
         if path.is_none() {
-            self.fault(key, "is needed");
+            self.fault(key, "is needed, here or in the section global.certs");
         }
-        path.cloned()
+        path
+    }
+
+    /// Where the API listens: our own key, or the original's section `webserver`.
+    fn listen(&mut self, own: Option<&str>, server: &ServerFile) -> Option<SocketAddr> {
+        if let Some(text) = own {
+            return self.parsed("listen", text);
+        }
+        let host = server.ssl_host.as_deref().unwrap_or(defaults::HOST);
+        let port = server.ssl_port.unwrap_or(defaults::PORT);
+        match host.parse::<std::net::IpAddr>() {
+            Ok(ip) => Some(SocketAddr::new(ip, port)),
+            Err(_) => {
+                let problem = format!("{host:?} is not an IP address; 0.0.0.0 is all of them");
+                self.fault_at("webserver.ssl-host", problem);
+                None
+            }
+        }
     }
 
     /// Whole seconds and above: both are told to agents and compared with their clocks' seconds.
@@ -141,15 +177,32 @@ impl Check<'_> {
         duration
     }
 
-    fn ssl(&mut self, section: &OrchestratorFile) -> Option<Files> {
+    fn ssl(
+        &mut self,
+        section: &OrchestratorFile,
+        server: &ServerFile,
+        shared: &CertsFile,
+    ) -> Option<Files> {
         let revocation = match section.certificate_revocation.as_deref() {
             Some(text) => self.parsed("certificate-revocation", text),
             None => Some(Revocation::default()),
         };
-        let cert = self.needed("ssl-cert", section.ssl_cert.as_ref());
-        let key = self.needed("ssl-key", section.ssl_key.as_ref());
-        let ca = self.needed("ssl-ca-cert", section.ssl_ca_cert.as_ref());
-        let crl = section.ssl_crl_path.clone();
+        let cert = [&section.ssl_cert, &server.ssl_cert, &shared.ssl_cert];
+        let cert = self.needed("ssl-cert", cert);
+        let key = [&section.ssl_key, &server.ssl_key, &shared.ssl_key];
+        let key = self.needed("ssl-key", key);
+        let ca = [
+            &section.ssl_ca_cert,
+            &server.ssl_ca_cert,
+            &shared.ssl_ca_cert,
+        ];
+        let ca = self.needed("ssl-ca-cert", ca);
+        let crl = [
+            &section.ssl_crl_path,
+            &server.ssl_crl_path,
+            &shared.ssl_crl_path,
+        ];
+        let crl = first(crl);
         if crl.is_none() && revocation != Some(Revocation::None) {
             self.fault(
                 "ssl-crl-path",
@@ -202,6 +255,10 @@ impl Check<'_> {
     }
 }
 
+fn first(places: [&Option<PathBuf>; 3]) -> Option<PathBuf> {
+    places.into_iter().find_map(Clone::clone)
+}
+
 /// The effective configuration, as `check-config` prints it: a file that would mean the same.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,6 +272,7 @@ impl fmt::Display for Config {
             writeln!(f, "  ssl-crl-path: {crl:?}")?;
         }
         writeln!(f, "  certificate-revocation: {}", self.ssl.revocation)?;
+        self.access.write_allowlist(f)?;
         writeln!(f, "  brokers: {brokers:?}")?;
         writeln!(f, "  database: {:?}", self.database)?;
         writeln!(f, "  environments {{")?;
@@ -227,7 +285,8 @@ impl fmt::Display for Config {
         let timeout = self.default_task_node_timeout.as_secs();
         writeln!(f, "  default-task-node-timeout: \"{timeout}s\"")?;
         writeln!(f, "  max-message-size: {}", self.max_message_size)?;
-        writeln!(f, "}}")
+        writeln!(f, "}}")?;
+        self.access.write_sections(f)
     }
 }
 
@@ -270,7 +329,9 @@ mod tests {
         let config = load(&format!(
             "orchestrator {{ {SSL}, ssl-crl-path: \"/s/crl.pem\", brokers: [\"a:1\", \"b:2\"], \
              listen: \"127.0.0.1:9\", pcp-timeout: 2m, \
-             environments {{ dev {{ modulepath: [\"/m\"] }} }} }}"
+             certificate-allowlist {{ \"console.example.com\": console }}, \
+             environments {{ dev {{ modulepath: [\"/m\"] }} }} }}\n\
+             rbac.token-auth-lifetime: 4h\nrbac-consumer.api-url: \"https://c:4433/rbac-api/\""
         ))
         .unwrap();
         let printed = config.to_string();
@@ -278,11 +339,54 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_the_original_is_understood_where_it_maps() {
+        let config = load(
+            "global { hostname: p, certs { ssl-cert: \"/g/cert.pem\", ssl-key: \"/g/key.pem\", \
+             ssl-ca-cert: \"/g/ca.pem\", ssl-crl-path: \"/g/crl.pem\" } }\n\
+             webserver { client-auth: want, orchestrator { ssl-host: \"127.0.0.1\", ssl-port: 9143, \
+             ssl-cert: \"/w/cert.pem\", access-log-config: x }, pcp-broker { ssl-port: 8142 } }\n\
+             web-router-service { x: /y }\n\
+             orchestrator { brokers: [primary], console-url: \"https://c\" }",
+        )
+        .unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:9143");
+        assert_eq!(config.ssl.cert, Path::new("/w/cert.pem"));
+        assert_eq!(config.ssl.key, Path::new("/g/key.pem"));
+        assert_eq!(config.ssl.crl.as_deref(), Some(Path::new("/g/crl.pem")));
+        let mut notes: Vec<_> = config
+            .notes
+            .iter()
+            .map(|note| (note.line.unwrap(), note.key.as_str()))
+            .collect();
+        notes.sort_unstable();
+        assert_eq!(
+            notes,
+            [
+                (1, "global.hostname"),
+                (2, "webserver.client-auth"),
+                (2, "webserver.orchestrator.access-log-config"),
+                (2, "webserver.pcp-broker"),
+                (3, "web-router-service"),
+                (4, "orchestrator.console-url"),
+            ]
+        );
+        assert!(
+            config
+                .notes
+                .iter()
+                .all(|note| note.problem.contains("no effect"))
+        );
+    }
+
+    #[test]
     fn all_faults_are_told_at_once() {
         let faults = load(
             "orchestrator {\n listen: nowhere\n brokers: []\n task-concurrency: 0\n\
              pcp-timeout: 0s\n certificate-revocation: maybe\n databse: x\n\
-             environments { \"No/Good\" {} }\n}",
+             environments { \"No/Good\" {} }\n\
+             certificate-allowlist { \"a/b\": x }\n}\n\
+             rbac { token-auth-lifetime: 0s, failed-attempts-lockout: 0 }\n\
+             rbac-consumer.api-url: \"http://x\"",
         )
         .unwrap_err();
         for part in [
@@ -296,6 +400,10 @@ mod tests {
             "orchestrator.ssl-key: is needed",
             "orchestrator.ssl-ca-cert: is needed",
             "No/Good",
+            "orchestrator.certificate-allowlist",
+            "rbac.token-auth-lifetime",
+            "rbac.failed-attempts-lockout",
+            "rbac-consumer.api-url: must begin with https://",
         ] {
             assert!(
                 faults.iter().any(|fault| fault.contains(part)),

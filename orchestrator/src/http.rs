@@ -3,8 +3,10 @@
 
 mod answer;
 mod command;
+mod gate;
 mod inventory;
 mod jobs;
+mod rbac;
 mod request;
 mod serve;
 mod status;
@@ -21,6 +23,7 @@ use orchestrator_api::{ApiError, Collection, Command, ErrorKind, Index, path};
 
 pub(crate) use serve::serve;
 
+use crate::auth::Access;
 use crate::code::Code;
 use crate::dispatch::DispatchHandle;
 use crate::library::Library;
@@ -35,6 +38,7 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     pub(crate) store: Store,
+    pub(crate) access: Access,
     pub(crate) dispatch: DispatchHandle,
     pub(crate) code: Code,
     pub(crate) library: Library,
@@ -76,8 +80,15 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/status/v1/services/{service}", get(status::service))
         .route("/status/v1/simple", get(status::simple))
         .route("/status/v1/simple/{service}", get(status::simple_service));
+    let users = Router::new()
+        .route("/rbac-api/v1/users/current", get(rbac::current))
+        .route("/rbac-api/v1/auth/token/revoke", post(rbac::revoke));
+    let open = open.route("/rbac-api/v1/auth/token", post(rbac::login));
+    // The last layer is the first that a request meets: who it is, then what they may do.
     commands
         .merge(collections)
+        .route_layer(from_fn_with_state(api.clone(), gate::permit))
+        .merge(users)
         .route_layer(from_fn_with_state(api.clone(), request::authenticate))
         .merge(open)
         .fallback(not_found)

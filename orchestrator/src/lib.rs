@@ -6,6 +6,7 @@
 //! what). An agent's answer comes back through [`mesh`] → [`controller`] → [`outcome`] (what the
 //! task specification makes of it) → [`store`], and only then is acknowledged.
 
+pub mod admin;
 mod auth;
 mod code;
 pub mod config;
@@ -29,13 +30,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::Tasks;
-use identity::{Current, IdentityError, TlsVersions};
+use identity::{Current, Derived, IdentityError, TlsVersions};
 use pcp::uri::{ClientType, Uri};
 use pcp_client::{ClientConfig, FEATURE_CONTENT};
 use tokio::net::TcpListener;
 
 pub use config::Config;
 
+use auth::Access;
 use code::Code;
 use controller::{Composer, Controller, Settings};
 use dispatch::{Clock, Dispatcher, MeshPort};
@@ -121,6 +123,12 @@ impl Bound {
         self.address
     }
 
+    /// The identity in use, which follows its files while the orchestrator runs.
+    #[must_use]
+    pub fn identity(&self) -> Arc<Current> {
+        Arc::clone(&self.identity)
+    }
+
     /// Goes to work: takes up unfinished jobs, connects to the mesh, answers requests.
     ///
     /// # Errors
@@ -138,6 +146,14 @@ impl Bound {
         // Jobs are taken up before brokers can ask for their files.
         let prepared = self.prepare(library.clone()).await?;
         let mesh = mesh::connect(client, library, tasks);
+        let (followed, end) = (Arc::clone(&self.identity), tasks.shutdown_token());
+        tasks.spawn_core("certificates", async move {
+            tokio::select! {
+                biased;
+                () = end.cancelled() => {}
+                () = followed.follow() => {}
+            }
+        });
         self.run(prepared, mesh, tasks)
     }
 
@@ -172,11 +188,10 @@ impl Bound {
     }
 
     fn run(self, prepared: Prepared, mesh: MeshPort, tasks: &Tasks) -> Result<(), StartError> {
-        let tls = self
-            .identity
-            .get()
-            .server_config_optional_client(&[b"h2", b"http/1.1"], TlsVersions::Tls12And13)
-            .map_err(StartError::Identity)?;
+        let tls = Derived::new(Arc::clone(&self.identity), |identity| {
+            identity.server_config_optional_client(&[b"h2", b"http/1.1"], TlsVersions::Tls12And13)
+        })
+        .map_err(StartError::Identity)?;
         let code = Code::start(self.config.environments).map_err(StartError::Thread)?;
         let Prepared {
             controller,
@@ -191,8 +206,14 @@ impl Bound {
         tasks.spawn("survey", async move { surveyed.survey().await });
         let identity = self.identity.get();
         let certname = identity.certname();
+        let access = Access::new(
+            self.store.clone(),
+            self.config.access,
+            Arc::clone(&self.identity),
+        );
         let router = http::router(Api {
             store: self.store,
+            access,
             dispatch,
             code,
             library,
@@ -204,7 +225,7 @@ impl Bound {
         });
         tasks.spawn_core(
             "http",
-            http::serve(self.listener, tls, router, tasks.clone()),
+            http::serve(self.listener, Arc::new(tls), router, tasks.clone()),
         );
         Ok(())
     }
@@ -228,7 +249,7 @@ pub async fn create_token(
     lifetime: Duration,
 ) -> Result<String, TokenError> {
     let store = open(config)?;
-    auth::create(&store, login, lifetime)
+    auth::token::create(&store, login, lifetime)
         .await
         .map_err(|error| TokenError::Create(daemon::error_chain(&error)))
 }

@@ -1,10 +1,13 @@
 //! `pxp-orchestrator`: arguments, configuration, and how the process begins and ends.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use daemon::{ExitCode, Signal, Signals, Tasks, Threads};
+use identity::Current;
+use orchestrator::admin::{self, RoleCommand, UserCommand};
 use orchestrator::{Bound, Config, StartError};
 
 /// How long open requests and the last write have when the process is asked to end.
@@ -40,6 +43,12 @@ enum Command {
         #[arg(long, default_value = "1h", value_parser = daemon::config::duration)]
         lifetime: Duration,
     },
+    /// Users: who may log in, and which roles they have.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Roles: what users may do.
+    #[command(subcommand)]
+    Role(RoleCommand),
 }
 
 fn main() -> std::process::ExitCode {
@@ -55,6 +64,8 @@ fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Some(Command::CheckConfig) => return check(&config),
         Some(Command::CreateToken { login, lifetime }) => create_token(&config, &login, lifetime),
+        Some(Command::User(command)) => user(&config, command),
+        Some(Command::Role(command)) => role(&config, command),
         None => serve(config, &arguments.config),
     };
     match result {
@@ -72,6 +83,9 @@ fn run(arguments: Arguments) -> ExitCode {
 /// Says what the configuration means, and whether its certificates can be used.
 fn check(config: &Config) -> ExitCode {
     print(&config.to_string());
+    for note in &config.notes {
+        complain(&note.to_string());
+    }
     match identity::Identity::load(&config.ssl) {
         Ok(_) => ExitCode::Ok,
         Err(error) => {
@@ -91,8 +105,40 @@ fn create_token(config: &Config, login: &str, lifetime: Duration) -> anyhow::Res
     Ok(ExitCode::Ok)
 }
 
+fn user(config: &Config, command: UserCommand) -> anyhow::Result<ExitCode> {
+    let password = match command.wants_password() {
+        Some(login) => Some(password(login)?),
+        None => None,
+    };
+    let runtime = daemon::runtime(Threads::Current)?;
+    print(&runtime.block_on(admin::user(config, command, password))?);
+    Ok(ExitCode::Ok)
+}
+
+fn role(config: &Config, command: RoleCommand) -> anyhow::Result<ExitCode> {
+    let runtime = daemon::runtime(Threads::Current)?;
+    print(&runtime.block_on(admin::role(config, command))?);
+    Ok(ExitCode::Ok)
+}
+
+/// Asks for a new password twice on a terminal; else the first line of standard input is it.
+fn password(login: &str) -> anyhow::Result<String> {
+    if !std::io::stdin().is_terminal() {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line)?;
+        return Ok(line.trim_end_matches(['\n', '\r']).to_owned());
+    }
+    let first = rpassword::prompt_password(format!("New password for {login}: "))?;
+    let second = rpassword::prompt_password("The same again: ")?;
+    anyhow::ensure!(first == second, "the two passwords differ");
+    Ok(first)
+}
+
 fn serve(config: Config, path: &std::path::Path) -> anyhow::Result<ExitCode> {
     daemon::logs::start(&config.log)?;
+    for note in &config.notes {
+        tracing::warn!(%note, "in the configuration");
+    }
     tracing::info!(version = daemon::VERSION, config = %path.display(), "starting");
     let runtime = daemon::runtime(Threads::Multi(WORKERS))?;
     runtime.block_on(async {
@@ -100,11 +146,12 @@ fn serve(config: Config, path: &std::path::Path) -> anyhow::Result<ExitCode> {
         let tasks = Tasks::new();
         let bound = Bound::new(config).await?;
         let address = bound.address();
+        let identity = bound.identity();
         bound.start(&tasks).await?;
         daemon::watchdog(&tasks);
         tracing::info!(%address, "listening");
         daemon::ready();
-        let code = wait(&mut signals, &tasks).await;
+        let code = wait(&mut signals, &tasks, &identity).await;
         daemon::stopping();
         if !tasks.shutdown(SHUTDOWN).await {
             tracing::warn!("some tasks did not end in time");
@@ -115,15 +162,13 @@ fn serve(config: Config, path: &std::path::Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits until the process is to end, because it was asked to or because it cannot go on.
-async fn wait(signals: &mut Signals, tasks: &Tasks) -> ExitCode {
+async fn wait(signals: &mut Signals, tasks: &Tasks, identity: &Current) -> ExitCode {
     let failed = tasks.shutdown_token();
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Terminate | Signal::Interrupt => return ExitCode::Ok,
-                Signal::Hangup => {
-                    tracing::warn!("certificates are read at start only: restart to renew them");
-                }
+                Signal::Hangup => identity.check_soon(),
             },
             () = failed.cancelled() => return ExitCode::Failure,
         }

@@ -1,6 +1,7 @@
 //! The database. One thread writes, putting everything that waits into one transaction; two read.
 //! This module and those below it are the only ones that name the database's library.
 
+mod access;
 mod changes;
 mod jobs;
 mod migrate;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub(crate) use access::{AccessChange, Account, StoredRole, StoredUser};
 pub(crate) use changes::{Change, Secret};
 #[cfg(test)]
 pub(crate) use jobs::UnfinishedNode;

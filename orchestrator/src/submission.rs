@@ -1,16 +1,21 @@
 //! From a request to a job: everything that must be right before anything is stored or sent.
 
 use orchestrator_api::{ApiError, ErrorKind, TaskOptions, TaskRequest};
+use pcp::uri::Certname;
 use pxp::{FileUri, Implementation, Input, JsonObject, TaskFile, TaskMetadata, TaskRun};
 use serde_json::{Map, Value};
 use task_data::{InputMethod, ParameterFault, Task};
 use uuid::Uuid;
 
+use crate::auth::grant::NodeFilter;
 use crate::scope;
 use crate::store::{FileRef, NewJob, NewNode};
 
 /// The longest description, in bytes: a sentence, not a document.
 const MAX_DESCRIPTION: usize = 4096;
+
+/// How many nodes that are left out are named.
+const NAMED: usize = 20;
 
 /// A job that may be stored, and what its agents are to be sent.
 #[derive(Debug)]
@@ -19,7 +24,8 @@ pub(crate) struct Prepared {
     pub(crate) request: JsonObject,
 }
 
-/// Checks a request against the task. `time_limit` is the one that holds when the request has none,
+/// Checks a request against the task. Nodes that `permitted` does not allow are left out, which is
+/// noted in the job. `time_limit` is the one that holds when the request has none,
 /// in seconds; `at` the present in milliseconds since 1970.
 ///
 /// # Errors
@@ -29,6 +35,7 @@ pub(crate) fn prepare(
     task: &Task,
     environment: String,
     owner: String,
+    permitted: &NodeFilter,
     time_limit: u64,
     at: i64,
 ) -> Result<Prepared, ApiError> {
@@ -59,7 +66,8 @@ pub(crate) fn prepare(
             ApiError::new(ErrorKind::ValidationError, msg).with("parameter", reserved.as_str())
         );
     }
-    let nodes = scope::resolve(&request.scope)?;
+    let mut nodes = scope::resolve(&request.scope)?;
+    let notes = leave_out(permitted, &mut nodes, &owner, &name)?;
     let mut params = task
         .check_parameters(&request.params)
         .map_err(|faults| parameter_error(&name, &faults))?;
@@ -101,6 +109,7 @@ pub(crate) fn prepare(
             scope: request.scope,
             environment,
             timeout: request.timeout,
+            notes,
         },
         userdata: request.userdata.unwrap_or_default(),
         request: stored,
@@ -110,6 +119,41 @@ pub(crate) fn prepare(
         at,
     };
     Ok(Prepared { job, request: run })
+}
+
+/// Leaves out the nodes on which the caller may not do `what`, and says so.
+///
+/// # Errors
+/// When none are left.
+pub(crate) fn leave_out(
+    permitted: &NodeFilter,
+    nodes: &mut Vec<Certname>,
+    login: &str,
+    what: &str,
+) -> Result<Vec<String>, ApiError> {
+    let left_out = permitted.take_out(nodes);
+    if left_out.is_empty() {
+        return Ok(Vec::new());
+    }
+    let count = left_out.len();
+    let mut names: Vec<String> = left_out
+        .iter()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
+    if nodes.is_empty() {
+        let msg = format!("{login} may not run {what} on any of these nodes");
+        let error = ApiError::new(ErrorKind::NotPermitted, msg);
+        return Err(error.with("login", login).with("nodes", names));
+    }
+    if count > NAMED {
+        names.push(format!("and {} more", count - NAMED));
+    }
+    let nodes = if count == 1 { "node is" } else { "nodes are" };
+    let names = names.join(", ");
+    let note = format!("{count} {nodes} left out, where {login} may not run {what}: {names}");
+    tracing::warn!(login, what, count, "nodes left out that are not permitted");
+    Ok(vec![note])
 }
 
 /// Takes the values of sensitive parameters out; gives their names.

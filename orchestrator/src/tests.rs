@@ -1,6 +1,7 @@
 //! The whole orchestrator but the mesh: real TLS, real HTTP, a real database, and agents played by
 //! the test. How the parts behave by themselves is tested beside them.
 
+mod access;
 mod api;
 mod fleet;
 mod recovery;
@@ -24,7 +25,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct Home {
     dir: tempfile::TempDir,
     ssl: SslDir,
+    ca: CertificateAuthority,
     pcp_timeout: u32,
+    /// Lines of the configuration besides the usual ones.
+    more: String,
 }
 
 /// A running orchestrator, and a client with a token.
@@ -34,6 +38,7 @@ pub(crate) struct Server {
     token: String,
     base: String,
     store: crate::store::Store,
+    identity: Arc<identity::Current>,
 }
 
 impl Home {
@@ -50,7 +55,9 @@ impl Home {
         let home = Self {
             dir,
             ssl,
+            ca,
             pcp_timeout,
+            more: String::new(),
         };
         home.task(
             "hello",
@@ -90,7 +97,7 @@ impl Home {
             "orchestrator {{ listen: \"127.0.0.1:0\", brokers: [\"127.0.0.1:1\"]\n\
              ssl-cert: {}, ssl-key: {}, ssl-ca-cert: {}, ssl-crl-path: {}\n\
              database: {}, pcp-timeout: {}s\n\
-             environments {{ production {{ modulepath: [{}] }}, empty {{}} }} }}",
+             environments {{ production {{ modulepath: [{}] }}, empty {{}} }} }}\n{}",
             quoted(&self.ssl.cert()),
             quoted(&self.ssl.key()),
             quoted(&self.ssl.ca()),
@@ -98,6 +105,7 @@ impl Home {
             quoted(&self.path("orchestrator.db")),
             self.pcp_timeout,
             quoted(&self.path("modules")),
+            self.more,
         );
         std::fs::write(&path, text).unwrap();
         Config::load(&path).unwrap()
@@ -112,23 +120,20 @@ impl Home {
         let bound = Bound::new(config.clone()).await.unwrap();
         let base = format!("https://localhost:{}", bound.address().port());
         let store = bound.store.clone();
+        let certificates = bound.identity();
         let tasks = daemon::Tasks::new();
         let library = crate::library::Library::new();
         let prepared = bound.prepare(library.clone()).await.unwrap();
         let mesh = fleet.connect(library, &tasks);
         bound.run(prepared, mesh, &tasks).unwrap();
-        let identity = Identity::load(&config.ssl).unwrap();
-        let tls = identity.client_config(&[b"h2", b"http/1.1"]).unwrap();
-        let client = Client::builder()
-            .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
-            .build()
-            .unwrap();
+        let client = client(&config);
         Server {
             tasks,
             client,
             token,
             base,
             store,
+            identity: certificates,
         }
     }
 }
@@ -145,9 +150,22 @@ impl Server {
         path: &str,
         body: Option<Value>,
     ) -> (StatusCode, Value) {
+        self.call_as(Some(&self.token), method, path, body).await
+    }
+
+    /// A call with this token, or with none.
+    pub(crate) async fn call_as(
+        &self,
+        token: Option<&str>,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
         let url = format!("{}{path}", self.base);
         let mut request = self.client.request(method, url);
-        request = request.header("X-Authentication", &self.token);
+        if let Some(token) = token {
+            request = request.header("X-Authentication", token);
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -207,6 +225,17 @@ impl Server {
             .await;
         nodes["items"].as_array().unwrap().clone()
     }
+}
+
+/// An HTTP client with the certificate of the orchestrator itself.
+pub(crate) fn client(config: &Config) -> Client {
+    let identity = Identity::load(&config.ssl).unwrap();
+    let tls = identity.client_config(&[b"h2", b"http/1.1"]).unwrap();
+    Client::builder()
+        .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
+        .tls_info(true)
+        .build()
+        .unwrap()
 }
 
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {

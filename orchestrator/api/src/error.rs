@@ -58,10 +58,12 @@ pub enum ErrorKind {
     UserRevoked,
     /// The token's user lacks the permission.
     PermissionDenied,
+    /// Too many wrong passwords: nothing is tried for a while.
+    LockedOut,
 }
 
 impl ErrorKind {
-    const ALL: [(Self, &'static str, u16); 25] = [
+    const ALL: [(Self, &'static str, u16); 26] = [
         (
             Self::ValidationError,
             "puppetlabs.orchestrator/validation-error",
@@ -167,6 +169,7 @@ impl ErrorKind {
             "puppetlabs.rbac/permission-denied",
             403,
         ),
+        (Self::LockedOut, "puppetlabs.rbac/user-locked-out", 429),
     ];
 
     /// The kind as it stands in answers.

@@ -179,6 +179,9 @@ pub struct TaskOptions {
     pub environment: String,
     /// How many seconds the task may take on each node.
     pub timeout: Option<u64>,
+    /// What was decided for the caller: nodes that were left out because they are not permitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Who started a job.

@@ -12,6 +12,7 @@ mod inventory;
 mod job;
 mod node;
 pub mod path;
+pub mod rbac;
 mod status;
 mod task;
 mod time;

@@ -12,6 +12,14 @@ pub const JOBS: &str = "/orchestrator/v1/jobs";
 pub const TASKS: &str = "/orchestrator/v1/tasks";
 /// `GET`, `POST`: which nodes are connected.
 pub const INVENTORY: &str = "/orchestrator/v1/inventory";
+/// Everything that the original's RBAC service has.
+pub const RBAC: &str = "/rbac-api";
+/// Where a password is exchanged for a token.
+pub const AUTH_TOKEN: &str = "/rbac-api/v1/auth/token";
+/// Where the token that is shown is revoked.
+pub const REVOKE_TOKEN: &str = "/rbac-api/v1/auth/token/revoke";
+/// Who the caller is.
+pub const CURRENT_USER: &str = "/rbac-api/v1/users/current";
 /// `GET`: the state of all services of this process. Needs no token.
 pub const STATUS_SERVICES: &str = "/status/v1/services";
 /// `GET`: the state as one word. Needs no token.

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// All addresses, on the port that clients of the original know.
-pub(super) const LISTEN: &str = "0.0.0.0:8143";
+/// All addresses.
+pub(super) const HOST: &str = "0.0.0.0";
+
+/// The port that clients of the original know.
+pub(super) const PORT: u16 = 8143;
 
 /// Under the directory that the service manager makes for the service.
 pub(super) const DATABASE: &str = "/var/lib/pxp-orchestrator/orchestrator.db";
@@ -19,3 +22,12 @@ pub(super) const PCP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The original's time for a task on each node.
 pub(super) const TASK_NODE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
+
+/// The original's: long enough for a morning's work at one thing.
+pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// The original's ten years: services keep tokens too.
+pub(super) const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86400);
+
+/// The original's number of failed logins.
+pub(super) const FAILED_ATTEMPTS: u32 = 10;

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use orchestrator_api::{ApiError, ErrorKind};
 use serde::Serialize;
 
+use crate::auth::Denied;
 use crate::code::CodeError;
 use crate::dispatch::NoAnswer;
 use crate::store::StoreError;
@@ -74,6 +75,17 @@ impl From<StoreError> for Failure {
         let text = error.with_hint();
         tracing::error!(error = text, "request failed");
         ApiError::new(ErrorKind::Unavailable, text).into()
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(error: Denied) -> Self {
+        match error {
+            Denied::Refused(error) => error.into(),
+            Denied::Store(error) => error.into(),
+            // Whoever found it has logged it.
+            Denied::Unavailable(msg) => ApiError::new(ErrorKind::Unavailable, msg).into(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use orchestrator_api::{
     StopAccepted, StopRequest, StoppedJob, TaskRequest, path,
 };
 
+use task_data::TaskName;
 use tokio::sync::oneshot;
 
 use super::Api;
@@ -16,6 +17,7 @@ use super::answer::{Answer, Failure, Fallible};
 use super::jobs::{job_id, unknown_job};
 use super::request::{Base, Body};
 use crate::auth::Caller;
+use crate::auth::grant::Action;
 use crate::controller::Submission;
 use crate::dispatch::{DispatchHandle, NoAnswer};
 use crate::job::{JobId, Stop};
@@ -34,10 +36,14 @@ pub(super) async fn task(
         .environment
         .clone()
         .unwrap_or_else(|| DEFAULT_ENVIRONMENT.to_owned());
-    let name = request.task.parse().map_err(|error| {
+    let name: TaskName = request.task.parse().map_err(|error| {
         let msg = format!("Invalid task name '{}': {error}", request.task);
         ApiError::new(ErrorKind::ValidationError, msg).with("task", request.task.as_str())
     })?;
+    let nodes = api
+        .access
+        .nodes(&caller, Action::RunTask, Some(&name.to_string()))
+        .await?;
     let task = api.code.task(&environment, name).await?;
     let timeout = api.settings.task_node_timeout;
     let prepared = submission::prepare(
@@ -45,6 +51,7 @@ pub(super) async fn task(
         &task,
         environment,
         caller.login,
+        &nodes,
         timeout,
         crate::dispatch::wall(),
     )?;
@@ -97,8 +104,11 @@ pub(super) async fn stop(
     Body(request): Body<StopRequest>,
 ) -> Fallible<StopAccepted> {
     let id = job_id(&request.job)?;
-    if api.store.job(id).await?.is_none() {
+    let Some((job, _)) = api.store.job(id).await? else {
         return Err(unknown_job(&request.job).into());
+    };
+    if job.owner != caller.login {
+        api.access.require(&caller, Action::StopJob).await?;
     }
     let mode = if request.force == Some(true) {
         Stop::Force

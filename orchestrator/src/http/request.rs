@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::Api;
 use super::answer::Failure;
-use crate::auth::{self, Denied};
+use crate::auth::{Denied, Peer};
 
 /// A JSON body. Its content type is not looked at: only JSON is taken anyway.
 pub(super) struct Body<T>(pub(super) T);
@@ -32,7 +32,7 @@ struct TokenParam {
     token: Option<String>,
 }
 
-/// Lets in who has a valid token, in the header or in the query.
+/// Lets in who has a valid token, in the header or in the query, or a certificate that is listed.
 pub(super) async fn authenticate(
     State(api): State<Api>,
     mut request: Request,
@@ -45,7 +45,9 @@ pub(super) async fn authenticate(
             .ok()
             .and_then(|Query(param)| param.token),
     };
-    match auth::authenticate(&api.store, token.as_deref()).await {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let peer = peer.unwrap_or_default();
+    match api.access.authenticate(token.as_deref(), &peer).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -59,7 +61,7 @@ pub(super) async fn authenticate(
             );
             Failure::from(error).into_response()
         }
-        Err(Denied::Store(error)) => Failure::from(error).into_response(),
+        Err(denied) => Failure::from(denied).into_response(),
     }
 }
 

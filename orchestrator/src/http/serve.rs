@@ -6,18 +6,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::middleware::map_request;
+use axum::{Extension, Router};
 use daemon::Tasks;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use identity::Derived;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use crate::auth::Peer;
 
 /// How many connections there may be at once; more wait in the kernel. Clients are people, scripts
 /// and consoles, each with a handful.
@@ -40,15 +43,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long to wait after the system refused to accept, which it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until shutdown.
+/// Serves until shutdown, each connection with the certificates that are in use when it comes.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: Arc<Derived<Arc<ServerConfig>>>,
     router: Router,
     tasks: Tasks,
 ) {
     let shutdown = tasks.shutdown_token();
-    let acceptor = TlsAcceptor::from(tls);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -58,7 +60,8 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, permit)) => {
-                let acceptor = acceptor.clone();
+                // Certificates may have been renewed since the last one.
+                let acceptor = TlsAcceptor::from(tls.get());
                 let router = router.clone();
                 let shutdown = shutdown.clone();
                 tasks.spawn("http-connection", async move {
@@ -90,8 +93,8 @@ async fn connection(
     router: Router,
     shutdown: CancellationToken,
 ) {
-    let peer = stream.peer_addr().map(|peer| peer.to_string());
-    let peer = peer.unwrap_or_default();
+    let address = stream.peer_addr().ok();
+    let peer = address.map(|peer| peer.to_string()).unwrap_or_default();
     // Without it, the last part of an answer may wait for the client's acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(peer, %error, "TCP_NODELAY not set");
@@ -107,6 +110,10 @@ async fn connection(
             return;
         }
     };
+    // Verified in the handshake if it was shown at all.
+    let certificates = stream.get_ref().1.peer_certificates();
+    let certname = certificates.and_then(|shown| identity::peer_certname(shown).ok());
+    let router = router.layer(Extension(Peer { address, certname }));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

@@ -1,5 +1,6 @@
 //! `tasks`: what can be run, and what it takes.
 
+use axum::Extension;
 use axum::extract::State;
 use orchestrator_api::{
     ApiError, DEFAULT_ENVIRONMENT, Environment, EnvironmentQuery, ErrorKind, FileUri, TaskDetail,
@@ -10,23 +11,29 @@ use task_data::TaskName;
 use super::Api;
 use super::answer::{Answer, Fallible};
 use super::request::{Base, Params, Parts};
+use crate::auth::Caller;
 
 /// `GET tasks`.
 pub(super) async fn list(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     base: Base,
     Params(query): Params<EnvironmentQuery>,
 ) -> Fallible<TaskList> {
     let environment = environment(query);
     let tasks = api.code.list(&environment.name).await?;
+    let names: Vec<String> = tasks.iter().map(|task| task.name.to_string()).collect();
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+    let permitted = api.access.may_run(&caller, &asked).await?;
     let items = tasks
         .into_iter()
-        .map(|task| {
+        .zip(permitted)
+        .map(|(task, permitted)| {
             let name = task.name.to_string();
             TaskItem {
                 id: url(&base, &name, &environment),
                 name,
-                permitted: true,
+                permitted,
                 description: task.description,
                 private: task.private,
             }
@@ -38,6 +45,7 @@ pub(super) async fn list(
 /// `GET tasks/:module/:task`.
 pub(super) async fn one(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     base: Base,
     Parts((module, task)): Parts<(String, String)>,
     Params(query): Params<EnvironmentQuery>,
@@ -51,6 +59,7 @@ pub(super) async fn one(
     let environment = environment(query);
     let task = api.code.task(&environment.name, name).await?;
     let name = task.name.to_string();
+    let permitted = api.access.may_run(&caller, &[&name]).await?;
     let files = task
         .files
         .into_iter()
@@ -70,7 +79,7 @@ pub(super) async fn one(
         environment,
         metadata: task.metadata.raw().clone(),
         files,
-        permitted: true,
+        permitted: permitted.first().copied().unwrap_or(false),
     }))
 }
 
