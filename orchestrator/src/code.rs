@@ -1,5 +1,6 @@
-//! The code of environments: which tasks there are, and what they take. Read from the module
-//! directories each time, by one thread, so that what is on disk is what holds.
+//! The code of environments: which tasks there are, and what they take. Environments that are
+//! configured with module directories are read from these each time, by one thread, so that what is
+//! on disk is what holds; all others are Puppet Server's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -8,13 +9,16 @@ use std::sync::Arc;
 
 use task_data::{ListError, ModulePath, Survey, Task, TaskError, TaskName, TaskSummary};
 
+use crate::puppetserver::{PuppetServer, ServerError};
 use crate::worker::Worker;
 
 /// Reads tasks of environments. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Code {
+    /// The environments that are read from disk.
     names: Arc<[String]>,
     reader: Arc<Worker<BTreeMap<String, Environment>>>,
+    server: Option<Arc<PuppetServer>>,
 }
 
 /// An environment as its reader has it.
@@ -46,17 +50,24 @@ pub(crate) enum CodeError {
         #[source]
         source: Box<TaskError>,
     },
+    /// Puppet Server does not give it.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// The reading thread has ended, or hit a bug.
     #[error("the thread that reads tasks gave no answer")]
     NoAnswer,
 }
 
 impl Code {
-    /// Begins to read from these environments, each a list of module directories.
+    /// Begins to read from these environments, each a list of module directories. Others are asked of
+    /// `server`.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(crate) fn start(environments: BTreeMap<String, Vec<PathBuf>>) -> io::Result<Self> {
+    pub(crate) fn start(
+        environments: BTreeMap<String, Vec<PathBuf>>,
+        server: Option<Arc<PuppetServer>>,
+    ) -> io::Result<Self> {
         let environments: BTreeMap<_, _> = environments
             .into_iter()
             .map(|(name, directories)| {
@@ -68,7 +79,31 @@ impl Code {
         Ok(Self {
             names: environments.keys().cloned().collect(),
             reader: Arc::new(Worker::start("code-read", environments)?),
+            server,
         })
+    }
+
+    /// Whether there is an environment of this name. Agents do not fail on one that is not there, so
+    /// this must be known before they are asked for anything.
+    ///
+    /// # Errors
+    /// [`CodeError::UnknownEnvironment`], or why nobody knows.
+    pub(crate) async fn check_environment(&self, environment: &str) -> Result<(), CodeError> {
+        let known = match self.of_server(environment) {
+            Some(server) => server.environments().await?.contains(environment),
+            None => self.names.iter().any(|name| name == environment),
+        };
+        if known {
+            Ok(())
+        } else {
+            Err(CodeError::UnknownEnvironment(environment.to_owned()))
+        }
+    }
+
+    /// Puppet Server, when the environment is its.
+    fn of_server(&self, environment: &str) -> Option<&PuppetServer> {
+        let on_disk = self.names.iter().any(|name| name == environment);
+        self.server.as_deref().filter(|_| !on_disk)
     }
 
     /// All tasks of an environment. What is wrong with others goes to the log.
@@ -76,6 +111,9 @@ impl Code {
     /// # Errors
     /// [`CodeError`].
     pub(crate) async fn list(&self, environment: &str) -> Result<Vec<TaskSummary>, CodeError> {
+        if let Some(server) = self.of_server(environment) {
+            return Ok(Arc::unwrap_or_clone(server.list(environment).await?));
+        }
         let name = environment.to_owned();
         self.read(environment, move |environment| {
             let survey = environment.path.survey().map_err(CodeError::List)?;
@@ -97,11 +135,32 @@ impl Code {
         }
     }
 
+    /// One task of an environment, to be run: its files are here, and their digests hold.
+    ///
+    /// # Errors
+    /// [`CodeError`].
+    pub(crate) async fn task_to_run(
+        &self,
+        environment: &str,
+        name: TaskName,
+    ) -> Result<Task, CodeError> {
+        if let Some(server) = self.of_server(environment) {
+            let task = server.task(environment, &name).await?;
+            let task = server.with_files(environment, task).await?;
+            return Ok(Arc::unwrap_or_clone(task));
+        }
+        self.task(environment, name).await
+    }
+
     /// One task of an environment, with the digests of its files as they are now.
     ///
     /// # Errors
     /// [`CodeError`].
     pub(crate) async fn task(&self, environment: &str, name: TaskName) -> Result<Task, CodeError> {
+        if let Some(server) = self.of_server(environment) {
+            let task = server.task(environment, &name).await?;
+            return Ok(Arc::unwrap_or_clone(task));
+        }
         self.read(environment, move |environment| {
             environment
                 .path

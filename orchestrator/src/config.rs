@@ -2,6 +2,7 @@
 
 mod access;
 mod defaults;
+mod estate;
 mod file;
 mod ignored;
 
@@ -16,8 +17,10 @@ use daemon::logs::LogConfig;
 use identity::{Files, Revocation};
 use orchestrator_api::DEFAULT_ENVIRONMENT;
 use pcp_client::BrokerAddress;
+use reqwest::Url;
 
 pub use access::AccessConfig;
+pub use estate::NodeGroups;
 
 use file::{CertsFile, File, OrchestratorFile, ServerFile};
 
@@ -32,8 +35,16 @@ pub struct Config {
     pub brokers: Vec<BrokerAddress>,
     /// The database file.
     pub database: PathBuf,
-    /// Module directories by environment.
+    /// Module directories by environment. Other environments are Puppet Server's.
     pub environments: BTreeMap<String, Vec<PathBuf>>,
+    /// Where PuppetDB is, the preferred address first; nowhere when there is none.
+    pub puppetdb: Vec<Url>,
+    /// Where Puppet Server is, the preferred address first; nowhere when there is none.
+    pub puppet_server: Vec<Url>,
+    /// Who knows the node groups.
+    pub node_groups: Option<NodeGroups>,
+    /// How many bytes of files of tasks are kept that no job needs just now.
+    pub task_files_size: u64,
     /// How many nodes may run tasks at once, over all jobs.
     pub task_concurrency: usize,
     /// How long a node has to be reachable and to answer.
@@ -88,7 +99,11 @@ impl Config {
             section.default_task_node_timeout,
             defaults::TASK_NODE_TIMEOUT,
         );
-        let environments = check.environments(section.environments);
+        let puppetdb = check.addresses("puppetdb-url", section.puppetdb_url.as_deref());
+        let puppet_server = check.addresses("master-url", section.master_url.as_deref());
+        let node_groups = check.node_groups(&section);
+        let with_server = section.master_url.is_some();
+        let environments = check.environments(section.environments, with_server);
         let max_message_size = match section.max_message_size {
             Some(Size(bytes)) => usize::try_from(bytes).unwrap_or(usize::MAX),
             None => pcp::message::DEFAULT_MAX_MESSAGE,
@@ -101,6 +116,12 @@ impl Config {
                 .database
                 .unwrap_or_else(|| defaults::DATABASE.into()),
             environments,
+            puppetdb,
+            puppet_server,
+            node_groups,
+            task_files_size: section
+                .task_files_size
+                .map_or(defaults::TASK_FILES_SIZE, |Size(bytes)| bytes),
             task_concurrency: usize::try_from(task_concurrency).unwrap_or(usize::MAX),
             pcp_timeout,
             default_task_node_timeout: task_node_timeout,
@@ -232,8 +253,12 @@ impl Check<'_> {
     fn environments(
         &mut self,
         given: Option<BTreeMap<String, file::EnvironmentFile>>,
+        with_server: bool,
     ) -> BTreeMap<String, Vec<PathBuf>> {
         let Some(given) = given else {
+            if with_server {
+                return BTreeMap::new();
+            }
             let modules = vec![defaults::MODULES.into()];
             return [(DEFAULT_ENVIRONMENT.to_owned(), modules)].into();
         };
@@ -280,6 +305,13 @@ impl fmt::Display for Config {
             writeln!(f, "    {name} {{ modulepath: {modulepath:?} }}")?;
         }
         writeln!(f, "  }}")?;
+        estate::write(
+            f,
+            &self.puppetdb,
+            &self.puppet_server,
+            self.node_groups.as_ref(),
+        )?;
+        writeln!(f, "  task-files-size: {}", self.task_files_size)?;
         writeln!(f, "  task-concurrency: {}", self.task_concurrency)?;
         writeln!(f, "  pcp-timeout: \"{}s\"", self.pcp_timeout.as_secs())?;
         let timeout = self.default_task_node_timeout.as_secs();
@@ -329,6 +361,8 @@ mod tests {
         let config = load(&format!(
             "orchestrator {{ {SSL}, ssl-crl-path: \"/s/crl.pem\", brokers: [\"a:1\", \"b:2\"], \
              listen: \"127.0.0.1:9\", pcp-timeout: 2m, \
+             puppetdb-url: \"https://p:8081, https://q:8081\", master-url: \"https://p:8140\", \
+             classifier-service: \"https://c:4433/classifier-api\", task-files-size: 1MiB, \
              certificate-allowlist {{ \"console.example.com\": console }}, \
              environments {{ dev {{ modulepath: [\"/m\"] }} }} }}\n\
              rbac.token-auth-lifetime: 4h\nrbac-consumer.api-url: \"https://c:4433/rbac-api/\""
@@ -383,6 +417,8 @@ mod tests {
         let faults = load(
             "orchestrator {\n listen: nowhere\n brokers: []\n task-concurrency: 0\n\
              pcp-timeout: 0s\n certificate-revocation: maybe\n databse: x\n\
+             puppetdb-url: \"http://p:8080\"\n classifier-service: \"https://c\"\n\
+             node-groups-file: g\n\
              environments { \"No/Good\" {} }\n\
              certificate-allowlist { \"a/b\": x }\n}\n\
              rbac { token-auth-lifetime: 0s, failed-attempts-lockout: 0 }\n\
@@ -400,6 +436,8 @@ mod tests {
             "orchestrator.ssl-key: is needed",
             "orchestrator.ssl-ca-cert: is needed",
             "No/Good",
+            "orchestrator.puppetdb-url: \"http://p:8080\" is not https://HOST:PORT",
+            "orchestrator.node-groups-file: and classifier-service",
             "orchestrator.certificate-allowlist",
             "rbac.token-auth-lifetime",
             "rbac.failed-attempts-lockout",

@@ -26,6 +26,7 @@ pub(crate) use serve::serve;
 use crate::auth::Access;
 use crate::code::Code;
 use crate::dispatch::DispatchHandle;
+use crate::estate::Estate;
 use crate::library::Library;
 use crate::store::Store;
 use answer::Answer;
@@ -41,6 +42,7 @@ pub(crate) struct Api {
     pub(crate) access: Access,
     pub(crate) dispatch: DispatchHandle,
     pub(crate) code: Code,
+    pub(crate) estate: Estate,
     pub(crate) library: Library,
     pub(crate) settings: Arc<ApiSettings>,
     /// For what must be done to its end although its caller goes away.

@@ -8,15 +8,19 @@
 
 pub mod admin;
 mod auth;
+mod classifier;
 mod code;
 pub mod config;
 mod controller;
 mod dispatch;
+mod estate;
 mod http;
 mod job;
 mod library;
 mod mesh;
 mod outcome;
+mod puppetdb;
+mod puppetserver;
 mod scope;
 mod store;
 mod submission;
@@ -41,6 +45,7 @@ use auth::Access;
 use code::Code;
 use controller::{Composer, Controller, Settings};
 use dispatch::{Clock, Dispatcher, MeshPort};
+use estate::Estate;
 use http::{Api, ApiSettings};
 use library::Library;
 use store::{Store, StoreError};
@@ -192,12 +197,16 @@ impl Bound {
             identity.server_config_optional_client(&[b"h2", b"http/1.1"], TlsVersions::Tls12And13)
         })
         .map_err(StartError::Identity)?;
-        let code = Code::start(self.config.environments).map_err(StartError::Thread)?;
         let Prepared {
             controller,
             clock,
             library,
         } = prepared;
+        let identity = Arc::clone(&self.identity);
+        let source: estate::service::Source = Arc::new(move || identity.get());
+        let estate = Estate::of(&self.config, &source);
+        let server = estate::puppet_server(&self.config, &source, library.clone());
+        let code = Code::start(self.config.environments, server).map_err(StartError::Thread)?;
         let (dispatcher, dispatch) =
             Dispatcher::new(controller, self.store.clone(), library.clone(), clock, mesh);
         tasks.spawn_core("dispatch", dispatcher.run(tasks.shutdown_token()));
@@ -216,6 +225,7 @@ impl Bound {
             access,
             dispatch,
             code,
+            estate,
             library,
             settings: Arc::new(ApiSettings {
                 authority: format!("{certname}:{}", self.address.port()),

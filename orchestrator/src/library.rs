@@ -62,6 +62,11 @@ impl Library {
         self.lock().remove(&job);
     }
 
+    /// Whether an active job needs the file at this path.
+    pub(crate) fn needs(&self, path: &Path) -> bool {
+        self.lock().values().flatten().any(|(_, of)| of == path)
+    }
+
     /// Opens the file with this digest.
     ///
     /// # Errors
@@ -112,7 +117,10 @@ fn refusal(code: ContentErrorCode, message: &str) -> ContentError {
 
 /// Opens a file and reads it through once; nothing when its content has another digest. It is sent
 /// from the same descriptor, and the asker checks the digest again.
-async fn check(path: &Path, digest: Digest) -> io::Result<Option<Checked>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) async fn check(path: &Path, digest: Digest) -> io::Result<Option<Checked>> {
     let mut file = File::open(path).await?;
     let mut hash = Sha256::new();
     let mut size = 0_u64;

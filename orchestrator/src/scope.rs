@@ -1,29 +1,112 @@
-//! Which nodes a scope means.
+//! Which nodes a scope means: those that it names, those of a query, those of a node group.
 
 use std::collections::HashSet;
 
 use orchestrator_api::{ApiError, ErrorKind, Scope};
 use pcp::uri::Certname;
+use serde_json::json;
 
-/// The nodes of a scope, in the order in which they are named, each once.
+use crate::classifier::{GroupError, Meaning, Rule};
+use crate::estate::Estate;
+use crate::estate::service::ServiceError;
+use crate::puppetdb::{PuppetDbError, Query};
+
+/// The nodes of a scope, each once: in the order in which they are named, or in which PuppetDB has
+/// them. `connected` gives the nodes that are connected; it is asked for groups that are decided by
+/// names alone, where there is no PuppetDB.
 ///
 /// # Errors
-/// The answer to the caller: a name that is none, no nodes at all, or a source of nodes that is not
-/// configured.
-pub(crate) fn resolve(scope: &Scope) -> Result<Vec<Certname>, ApiError> {
+/// The answer to the caller, of its own kind for each fault: a name that is none, a bad query, an
+/// unknown group, no nodes at all, a service that is needed and does not answer or is not there.
+pub(crate) async fn resolve(
+    scope: &Scope,
+    estate: &Estate,
+    connected: impl Future<Output = Result<Vec<Certname>, ApiError>>,
+) -> Result<Vec<Certname>, ApiError> {
     match scope {
         Scope::Nodes(names) => nodes(names),
-        Scope::Query(query) => Err(ApiError::new(
-            ErrorKind::PuppetdbError,
-            "no PuppetDB is configured, so a query cannot be answered; name the nodes instead",
-        )
-        .with("query", query.as_str())),
-        Scope::NodeGroup(group) => Err(ApiError::new(
-            ErrorKind::EmptyTarget,
-            "no node groups are configured; name the nodes instead",
-        )
-        .with("node_group", group.as_str())),
+        Scope::Query(query) => {
+            let Some(puppetdb) = &estate.puppetdb else {
+                let msg = "no PuppetDB is configured, so a query cannot be answered: name the \
+                           nodes, or set puppetdb-url";
+                return Err(
+                    ApiError::new(ErrorKind::PuppetdbError, msg).with("query", query.as_str())
+                );
+            };
+            let found = puppetdb.certnames(&Query::Pql(query.clone())).await;
+            let nodes =
+                found.map_err(|error| puppetdb_error(error).with("query", query.as_str()))?;
+            somebody(nodes, "the query matches no nodes", "query", query)
+        }
+        Scope::NodeGroup(group) => {
+            let nodes = members(group, estate, connected).await;
+            let nodes = nodes.map_err(|error| error.with("node_group", group.as_str()))?;
+            somebody(nodes, "the node group has no nodes", "node_group", group)
+        }
     }
+}
+
+fn somebody(
+    nodes: Vec<Certname>,
+    problem: &str,
+    key: &str,
+    value: &str,
+) -> Result<Vec<Certname>, ApiError> {
+    if nodes.is_empty() {
+        return Err(ApiError::new(ErrorKind::EmptyTarget, problem).with(key, value));
+    }
+    Ok(nodes)
+}
+
+/// The nodes of a group: none when its rule means nobody.
+async fn members(
+    group: &str,
+    estate: &Estate,
+    connected: impl Future<Output = Result<Vec<Certname>, ApiError>>,
+) -> Result<Vec<Certname>, ApiError> {
+    let Some(groups) = &estate.groups else {
+        let msg = "no node groups are configured: name the nodes, or set classifier-service or \
+                   node-groups-file";
+        return Err(ApiError::new(ErrorKind::UnknownNodeGroup, msg));
+    };
+    let meaning = groups
+        .meaning(group)
+        .await
+        .map_err(|error| group_error(&error))?;
+    match (&estate.puppetdb, meaning) {
+        (_, Meaning::Nobody) => Ok(vec![]),
+        (None, Meaning::Rule(rule)) if rule.needs_names_only() => {
+            Ok(named(&rule, connected.await?))
+        }
+        (None, _) => {
+            let msg = "no PuppetDB is configured, and the node group is not decided by names \
+                       alone: name the nodes, or set puppetdb-url";
+            Err(ApiError::new(ErrorKind::PuppetdbError, msg))
+        }
+        (Some(puppetdb), meaning) => {
+            let Some(condition) = meaning
+                .inventory(group)
+                .map_err(|error| group_error(&error))?
+            else {
+                return Ok(vec![]);
+            };
+            // The inventory keeps nodes that are deactivated or have expired.
+            let active = json!(["=", "node_state", "active"]);
+            let tree = json!([
+                "from",
+                "inventory",
+                ["extract", ["certname"], ["and", condition, active]]
+            ]);
+            let found = puppetdb.certnames(&Query::Ast(tree)).await;
+            found.map_err(puppetdb_error)
+        }
+    }
+}
+
+fn named(rule: &Rule, connected: Vec<Certname>) -> Vec<Certname> {
+    let mut nodes = connected;
+    nodes.retain(|node| rule.matches_name(&node.to_string()));
+    nodes
 }
 
 fn nodes(names: &[String]) -> Result<Vec<Certname>, ApiError> {
@@ -51,36 +134,114 @@ fn nodes(names: &[String]) -> Result<Vec<Certname>, ApiError> {
     Ok(nodes)
 }
 
+/// What the caller is told of PuppetDB's answer. What an operator must act on is in the log, too.
+pub(crate) fn puppetdb_error(error: PuppetDbError) -> ApiError {
+    match error {
+        PuppetDbError::Query(reason) => ApiError::new(ErrorKind::QueryError, reason),
+        PuppetDbError::Service(error) => {
+            let msg = with_remedy(&error);
+            tracing::warn!(error = msg, "no answer from PuppetDB");
+            ApiError::new(ErrorKind::PuppetdbError, msg)
+        }
+    }
+}
+
+/// PuppetDB says who may ask in a file that its operator must edit.
+fn with_remedy(error: &ServiceError) -> String {
+    match error {
+        ServiceError::Refused { certname, .. } => format!(
+            "{error} (add the line {certname} to PuppetDB's certificate-allowlist and restart it)"
+        ),
+        _ => error.to_string(),
+    }
+}
+
+fn group_error(error: &GroupError) -> ApiError {
+    let kind = match error {
+        GroupError::Unknown(_) => ErrorKind::UnknownNodeGroup,
+        GroupError::Malformed(_) => ErrorKind::ValidationError,
+        GroupError::Untranslatable { .. } => ErrorKind::QueryError,
+        GroupError::File { .. } => ErrorKind::UnknownError,
+        GroupError::Service(_) => ErrorKind::Unavailable,
+    };
+    let msg = error.to_string();
+    if matches!(error, GroupError::File { .. } | GroupError::Service(_)) {
+        tracing::warn!(error = msg, "node groups cannot be had");
+    }
+    ApiError::new(kind, msg)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
     use super::*;
+    use crate::classifier::Groups;
 
-    fn kind(scope: &Scope) -> String {
-        resolve(scope).unwrap_err().kind
+    async fn ask(scope: &Scope, estate: &Estate) -> Result<Vec<String>, ApiError> {
+        let connected = async {
+            Ok(["web1", "db1"]
+                .map(|n| Certname::parse(n).unwrap())
+                .to_vec())
+        };
+        let nodes = resolve(scope, estate, connected).await?;
+        Ok(nodes.iter().map(ToString::to_string).collect())
     }
 
-    #[test]
-    fn duplicates_are_folded_and_order_is_kept() {
+    async fn kind(scope: &Scope, estate: &Estate) -> Option<ErrorKind> {
+        ask(scope, estate).await.unwrap_err().known()
+    }
+
+    #[tokio::test]
+    async fn duplicates_are_folded_and_order_is_kept() {
         let names = ["b", "a", "b"].map(str::to_owned).to_vec();
-        let nodes = resolve(&Scope::Nodes(names)).unwrap();
-        assert_eq!(nodes, ["b", "a"].map(|name| Certname::parse(name).unwrap()));
+        let nodes = ask(&Scope::Nodes(names), &Estate::default()).await;
+        assert_eq!(nodes.unwrap(), ["b", "a"]);
     }
 
-    #[test]
-    fn each_way_to_mean_nobody_has_its_kind() {
+    #[tokio::test]
+    async fn each_way_to_mean_nobody_has_its_kind() {
+        let nothing = Estate::default();
         let nodes = |names: &[&str]| Scope::Nodes(names.iter().map(|&name| name.into()).collect());
-        assert_eq!(kind(&nodes(&[])), "puppetlabs.orchestrator/empty-target");
-        assert_eq!(
-            kind(&nodes(&["a", "../b"])),
-            "puppetlabs.orchestrator/validation-error"
-        );
-        assert_eq!(
-            kind(&nodes(&["a", ""])),
-            "puppetlabs.orchestrator/validation-error"
-        );
-        let query = Scope::Query("nodes {}".into());
-        assert_eq!(kind(&query), "puppetlabs.orchestrator/puppetdb-error");
-        let group = Scope::NodeGroup("g".into());
-        assert_eq!(kind(&group), "puppetlabs.orchestrator/empty-target");
+        for (scope, expected) in [
+            (nodes(&[]), ErrorKind::EmptyTarget),
+            (nodes(&["a", "../b"]), ErrorKind::ValidationError),
+            (nodes(&["a", ""]), ErrorKind::ValidationError),
+            (Scope::Query("nodes {}".into()), ErrorKind::PuppetdbError),
+            (Scope::NodeGroup("g".into()), ErrorKind::UnknownNodeGroup),
+        ] {
+            assert_eq!(kind(&scope, &nothing).await, Some(expected), "{scope:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_puppetdb_groups_are_decided_by_the_names_of_connected_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("groups.json");
+        let groups: Value = json!([
+            {"name": "web", "rule": ["~", "name", "^web"]},
+            {"name": "mail", "rule": ["=", "name", "mail1"]},
+            {"name": "folder"},
+            {"name": "debian", "rule": ["=", ["fact", "os", "name"], "Debian"]},
+        ]);
+        std::fs::write(&path, groups.to_string()).unwrap();
+        let estate = Estate {
+            puppetdb: None,
+            groups: Some(Arc::new(Groups::File(path))),
+        };
+        let group = |name: &str| Scope::NodeGroup(name.to_owned());
+        assert_eq!(ask(&group("web"), &estate).await.unwrap(), ["web1"]);
+        for (name, expected) in [
+            ("mail", ErrorKind::EmptyTarget),
+            ("folder", ErrorKind::EmptyTarget),
+            ("debian", ErrorKind::PuppetdbError),
+            ("nowhere", ErrorKind::UnknownNodeGroup),
+        ] {
+            let error = ask(&group(name), &estate).await.unwrap_err();
+            assert_eq!(error.known(), Some(expected), "{name}");
+            assert_eq!(error.details["node_group"], name);
+        }
     }
 }

@@ -8,7 +8,6 @@ use task_data::{InputMethod, ParameterFault, Task};
 use uuid::Uuid;
 
 use crate::auth::grant::NodeFilter;
-use crate::scope;
 use crate::store::{FileRef, NewJob, NewNode};
 
 /// The longest description, in bytes: a sentence, not a document.
@@ -24,14 +23,16 @@ pub(crate) struct Prepared {
     pub(crate) request: JsonObject,
 }
 
-/// Checks a request against the task. Nodes that `permitted` does not allow are left out, which is
-/// noted in the job. `time_limit` is the one that holds when the request has none,
+/// Checks a request against the task; `nodes` are those of its scope. Those that `permitted` does not
+/// allow are left out, which is noted in the job. `time_limit` is the one that holds when the request
+/// has none,
 /// in seconds; `at` the present in milliseconds since 1970.
 ///
 /// # Errors
 /// The answer to the caller.
 pub(crate) fn prepare(
     request: TaskRequest,
+    mut nodes: Vec<Certname>,
     task: &Task,
     environment: String,
     owner: String,
@@ -66,7 +67,6 @@ pub(crate) fn prepare(
             ApiError::new(ErrorKind::ValidationError, msg).with("parameter", reserved.as_str())
         );
     }
-    let mut nodes = scope::resolve(&request.scope)?;
     let notes = leave_out(permitted, &mut nodes, &owner, &name)?;
     let mut params = task
         .check_parameters(&request.params)

@@ -3,7 +3,9 @@
 
 mod access;
 mod api;
+mod estate;
 mod fleet;
+mod played;
 mod recovery;
 
 use std::path::{Path, PathBuf};

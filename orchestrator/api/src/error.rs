@@ -34,6 +34,8 @@ pub enum ErrorKind {
     UnknownTask,
     /// There is no plan of that name.
     UnknownPlan,
+    /// There is no node group of that id or name.
+    UnknownNodeGroup,
     /// There is no task target of that number.
     UnknownTaskTarget,
     /// The event belongs to another job.
@@ -63,7 +65,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    const ALL: [(Self, &'static str, u16); 26] = [
+    const ALL: [(Self, &'static str, u16); 27] = [
         (
             Self::ValidationError,
             "puppetlabs.orchestrator/validation-error",
@@ -119,6 +121,11 @@ impl ErrorKind {
         (
             Self::UnknownPlan,
             "puppetlabs.orchestrator/unknown-plan",
+            404,
+        ),
+        (
+            Self::UnknownNodeGroup,
+            "puppetlabs.orchestrator/unknown-node-group",
             404,
         ),
         (

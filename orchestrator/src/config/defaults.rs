@@ -23,6 +23,9 @@ pub(super) const PCP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The original's time for a task on each node.
 pub(super) const TASK_NODE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
 
+/// Many times what the modules of an estate have as files of tasks.
+pub(super) const TASK_FILES_SIZE: u64 = 1024 * 1024 * 1024;
+
 /// The original's: long enough for a morning's work at one thing.
 pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 

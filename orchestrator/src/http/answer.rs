@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::auth::Denied;
 use crate::code::CodeError;
 use crate::dispatch::NoAnswer;
+use crate::puppetserver::ServerError;
 use crate::store::StoreError;
 
 /// What an endpoint gives back.
@@ -105,7 +106,8 @@ impl From<NoAnswer> for Failure {
 impl From<CodeError> for Failure {
     fn from(error: CodeError) -> Self {
         match error {
-            CodeError::UnknownEnvironment(name) => {
+            CodeError::UnknownEnvironment(name)
+            | CodeError::Server(ServerError::UnknownEnvironment(name)) => {
                 let msg = format!("Unknown environment {name}");
                 ApiError::new(ErrorKind::UnknownEnvironment, msg)
                     .with("environment", name)
@@ -127,7 +129,23 @@ impl From<CodeError> for Failure {
                     .with("details", source.details())
                     .into()
             }
-            CodeError::List(_) | CodeError::NoAnswer => {
+            CodeError::Server(ServerError::UnknownTask(name)) => {
+                ApiError::new(ErrorKind::UnknownTask, format!("Unknown task {name}"))
+                    .with("task", name)
+                    .into()
+            }
+            CodeError::Server(ServerError::Broken { kind, msg, details }) => {
+                tracing::warn!(kind, error = msg, "task is unusable");
+                ApiError::new(ErrorKind::UnknownError, msg)
+                    .with("kind", kind)
+                    .with("details", details)
+                    .into()
+            }
+            CodeError::Server(error @ (ServerError::Service(_) | ServerError::Changed(_))) => {
+                tracing::warn!(%error, "request failed");
+                ApiError::new(ErrorKind::Unavailable, error.to_string()).into()
+            }
+            CodeError::List(_) | CodeError::NoAnswer | CodeError::Server(_) => {
                 let text = daemon::error_chain(&error);
                 tracing::error!(error = text, "request failed");
                 ApiError::new(ErrorKind::UnknownError, text).into()

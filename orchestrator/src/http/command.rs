@@ -8,7 +8,7 @@ use orchestrator_api::{
     ApiError, DEFAULT_ENVIRONMENT, ErrorKind, JobAccepted, JobReference, NodeCounts, NodeState,
     StopAccepted, StopRequest, StoppedJob, TaskRequest, path,
 };
-
+use pcp::uri::Certname;
 use task_data::TaskName;
 use tokio::sync::oneshot;
 
@@ -22,6 +22,7 @@ use crate::controller::Submission;
 use crate::dispatch::{DispatchHandle, NoAnswer};
 use crate::job::{JobId, Stop};
 use crate::library::Library;
+use crate::scope;
 use crate::store::Store;
 use crate::submission::{self, Prepared};
 
@@ -40,18 +41,21 @@ pub(super) async fn task(
         let msg = format!("Invalid task name '{}': {error}", request.task);
         ApiError::new(ErrorKind::ValidationError, msg).with("task", request.task.as_str())
     })?;
-    let nodes = api
+    let permitted = api
         .access
         .nodes(&caller, Action::RunTask, Some(&name.to_string()))
         .await?;
-    let task = api.code.task(&environment, name).await?;
+    api.code.check_environment(&environment).await?;
+    let nodes = scope::resolve(&request.scope, &api.estate, connected(&api)).await?;
+    let task = api.code.task_to_run(&environment, name).await?;
     let timeout = api.settings.task_node_timeout;
     let prepared = submission::prepare(
         request,
+        nodes,
         &task,
         environment,
         caller.login,
-        &nodes,
+        &permitted,
         timeout,
         crate::dispatch::wall(),
     )?;
@@ -60,6 +64,20 @@ pub(super) async fn task(
     Ok(Answer::accepted(JobAccepted {
         job: JobReference { id, name },
     }))
+}
+
+/// The nodes that are connected now, for scopes that are resolved without PuppetDB.
+async fn connected(api: &Api) -> Result<Vec<Certname>, ApiError> {
+    let answer = api
+        .dispatch
+        .inventory(None)
+        .await
+        .map_err(|error| ApiError::new(ErrorKind::Unavailable, error.to_string()))?;
+    let connected = answer
+        .nodes
+        .into_iter()
+        .filter(|(_, presence)| presence.as_ref().is_some_and(|presence| presence.connected));
+    Ok(connected.map(|(certname, _)| certname).collect())
 }
 
 /// Stores a job and hands it to the dispatcher. A caller that goes away in the middle ends its

@@ -207,8 +207,8 @@ async fn each_wrong_request_has_its_kind_and_status() {
         ),
         (
             json!({"task": "sample::hello", "scope": {"node_group": "g"}}),
-            "empty-target",
-            400,
+            "unknown-node-group",
+            404,
         ),
         (
             json!({"task": "sample::hello", "scope": {}}),

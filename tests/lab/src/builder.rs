@@ -15,7 +15,7 @@ use crate::error::file;
 use crate::overlay::{self, Overlay, Roles};
 use crate::ports::{self, Reservation};
 use crate::process::{self, Kind, Process};
-use crate::site::Site;
+use crate::site::{Foreign, Site};
 use crate::{Lab, LabError, agent_name, compiler_name, environment};
 
 const PRIMARY: &str = "primary";
@@ -37,6 +37,7 @@ pub struct Builder {
     controllers: Vec<String>,
     overlays: Vec<Overlay>,
     config_dir: Option<PathBuf>,
+    foreign: Option<Foreign>,
     progress: Option<fn(&str)>,
     interrupted: Option<Arc<AtomicBool>>,
 }
@@ -75,6 +76,21 @@ impl Builder {
     #[must_use]
     pub fn controller(mut self, certname: &str) -> Self {
         self.controllers.push(certname.to_owned());
+        self
+    }
+
+    /// Certificates of another CA, all in one ssldir: the process `NAME` is to have that of the
+    /// certname which stands beside its name. Those of brokers and orchestrator must be good for
+    /// 127.0.0.1.
+    #[must_use]
+    pub fn certificates(mut self, ssldir: impl Into<PathBuf>, names: &[(&str, &str)]) -> Self {
+        let certnames = names
+            .iter()
+            .map(|(process, certname)| ((*process).to_owned(), (*certname).to_owned()));
+        self.foreign = Some(Foreign {
+            ssldir: ssldir.into(),
+            certnames: certnames.collect(),
+        });
         self
     }
 
@@ -121,7 +137,7 @@ impl Builder {
             self.overlays.extend(overlay::read_dir(dir)?);
         }
         let begun = Instant::now();
-        let site = Site::prepare(self.dir.as_deref())?;
+        let site = Site::prepare(self.dir.as_deref(), self.foreign.clone())?;
         self.tell(&format!("directory      {}", site.dir().display()));
         let kept = self.start_in(site);
         if let Ok(lab) = &kept
@@ -153,7 +169,7 @@ impl Builder {
         };
         let mut ports = std::mem::take(&mut plan.compilers);
         let api =
-            Api::new(plan.orchestrator.port, token, &site.ca().ca()).map_err(LabError::Api)?;
+            Api::new(plan.orchestrator.port, token, &site.ca_file()).map_err(LabError::Api)?;
         ports.extend([plan.primary, plan.orchestrator]);
         let lab = Lab {
             site,
@@ -179,20 +195,21 @@ impl Builder {
     ) -> Result<String, LabError> {
         let primary = address(&plan.primary);
         let compilers: Vec<_> = plan.compilers.iter().map(address).collect();
-        let controllers: Vec<_> = [ORCHESTRATOR.to_owned()]
+        let controllers: Vec<_> = [site.certname_of(ORCHESTRATOR)]
             .into_iter()
             .chain(self.controllers.iter().cloned())
             .collect();
         let brokers: Vec<_> = [PRIMARY.to_owned()]
             .into_iter()
             .chain((1..=compilers.len()).map(compiler_name))
+            .map(|name| site.certname_of(&name))
             .collect();
         let roles = Roles {
             brokers: &brokers,
             controllers: &controllers,
         };
 
-        let ssl = site.ca().ssl_dir(PRIMARY);
+        let ssl = site.ssl_of(PRIMARY);
         let text = overlay::broker(plan.primary.port, &[], &roles, &ssl);
         let process = self.process(site, Kind::Primary, PRIMARY, &text)?;
         self.launch(vec![process], started)?;
@@ -201,7 +218,7 @@ impl Builder {
         let mut processes = Vec::new();
         for (index, port) in plan.compilers.iter().enumerate() {
             let name = compiler_name(index + 1);
-            let ssl = site.ca().ssl_dir(&name);
+            let ssl = site.ssl_of(&name);
             let text = overlay::broker(port.port, std::slice::from_ref(&primary), &roles, &ssl);
             processes.push(self.process(site, Kind::Compiler, &name, &text)?);
         }
@@ -218,7 +235,7 @@ impl Builder {
             &site.var_dir(ORCHESTRATOR)?,
             std::slice::from_ref(&primary),
             &plan.modulepath,
-            &site.ca().ssl_dir(ORCHESTRATOR),
+            &site.ssl_of(ORCHESTRATOR),
         );
         let process = self.process(site, Kind::Orchestrator, ORCHESTRATOR, &text)?;
         let token = create_token(site)?;
@@ -237,7 +254,7 @@ impl Builder {
             let name = agent_name(number);
             let mut brokers = nearest.clone();
             brokers.rotate_left((number - 1) % nearest.len());
-            let ssl = site.ca().ssl_dir(&name);
+            let ssl = site.ssl_of(&name);
             let text = overlay::agent(&site.var_dir(&name)?, &brokers, &roles, &ssl);
             processes.push(self.process(site, Kind::Agent, &name, &text)?);
         }

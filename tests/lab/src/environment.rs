@@ -22,7 +22,7 @@ pub(crate) fn write_client_config(site: &Site, service_url: &str) -> Result<(), 
     let config = json!({
         "options": {
             "service-url": service_url,
-            "cacert": site.ca().ca(),
+            "cacert": site.ca_file(),
             "token-file": site.token_file(),
         }
     });
@@ -36,7 +36,7 @@ pub(crate) fn write(lab: &Lab) -> Result<(), LabError> {
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let pairs = [
         ("LAB_SERVICE_URL", lab.service_url()),
-        ("LAB_CA_CERT", path(&site.ca().ca())),
+        ("LAB_CA_CERT", path(&site.ca_file())),
         ("LAB_TOKEN_FILE", path(&site.token_file())),
         ("LAB_BIN", path(&profile_dir())),
         ("LAB_SSL_DIR", path(&site.ssl())),

@@ -117,10 +117,11 @@ impl Lab {
         &self.broker_compilers
     }
 
-    /// The agents' certnames: `agent-1` and so on.
+    /// The agents' certnames: `agent-1` and so on, unless their certificates are of another CA.
     #[must_use]
     pub fn agents(&self) -> Vec<String> {
-        (1..=self.agents).map(agent_name).collect()
+        let names = (1..=self.agents).map(agent_name);
+        names.map(|name| self.site.certname_of(&name)).collect()
     }
 
     /// The names of all processes, in the order of their start.

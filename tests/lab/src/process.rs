@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn one_that_ends_before_it_is_ready_is_told_with_its_last_words() {
-        let site = Site::prepare(None).unwrap();
+        let site = Site::prepare(None, None).unwrap();
         let mut process = shell(&site, "echo no configuration >&2; exit 78");
         for _ in 0..2 {
             process.start().unwrap();
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn one_that_runs_is_stopped_or_killed_and_its_pid_file_goes_with_it() {
-        let site = Site::prepare(None).unwrap();
+        let site = Site::prepare(None, None).unwrap();
         let mut process = shell(&site, "exec tail -f /dev/null");
         assert!(matches!(process.kill(), Err(LabError::NotRunning(_))));
         process.start().unwrap();

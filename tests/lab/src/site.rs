@@ -9,6 +9,7 @@
 //! lab.env  client.conf  token
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -28,10 +29,21 @@ const MAX_DIR: usize = 75;
 pub struct Site {
     dir: PathBuf,
     ca: CertificateAuthority,
+    foreign: Option<Foreign>,
     /// Held while the lab runs; a second lab in the same directory would mix with this one.
     _lock: Option<File>,
     /// Removed at the end, when nobody named the directory.
     temporary: Mutex<Option<TempDir>>,
+}
+
+/// Certificates that another CA has issued, and which process has which.
+#[derive(Debug, Clone)]
+pub(crate) struct Foreign {
+    /// One ssldir with all of them.
+    pub(crate) ssldir: PathBuf,
+    /// Certnames by the names of processes; a process that is not named here is called like its
+    /// certificate.
+    pub(crate) certnames: BTreeMap<String, String>,
 }
 
 impl Site {
@@ -40,7 +52,7 @@ impl Site {
     ///
     /// # Errors
     /// When another lab runs there, or files cannot be written.
-    pub(crate) fn prepare(dir: Option<&Path>) -> Result<Self, LabError> {
+    pub(crate) fn prepare(dir: Option<&Path>, foreign: Option<Foreign>) -> Result<Self, LabError> {
         let (dir, temporary) = match dir {
             Some(dir) => {
                 make_dir(dir)?;
@@ -77,6 +89,7 @@ impl Site {
         let site = Self {
             dir,
             ca,
+            foreign,
             _lock: Some(lock),
             temporary: Mutex::new(temporary),
         };
@@ -95,6 +108,7 @@ impl Site {
         let dir = dir.canonicalize().map_err(file("find", dir))?;
         Ok(Self {
             ca: CertificateAuthority::open(&dir)?,
+            foreign: None,
             dir,
             _lock: None,
             temporary: Mutex::new(None),
@@ -142,8 +156,42 @@ impl Site {
         }
     }
 
-    /// Issues the certificate of a certname that may have one from an earlier lab.
+    /// The certificates of a process.
+    pub(crate) fn ssl_of(&self, process: &str) -> SslDir {
+        match &self.foreign {
+            Some(foreign) => SslDir {
+                dir: foreign.ssldir.clone(),
+                certname: self.certname_of(process),
+            },
+            None => self.ca.ssl_dir(process),
+        }
+    }
+
+    /// The certname of a process.
+    pub(crate) fn certname_of(&self, process: &str) -> String {
+        let named = self.foreign.as_ref();
+        let certname = named.and_then(|foreign| foreign.certnames.get(process));
+        certname.map_or(process, String::as_str).to_owned()
+    }
+
+    /// The CA's certificates, by which the processes know each other.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        match &self.foreign {
+            Some(foreign) => foreign.ssldir.join("certs/ca.pem"),
+            None => self.ca.ca(),
+        }
+    }
+
+    /// Issues the certificate of a process, unless it has one: from an earlier lab, or from another
+    /// CA.
     pub(crate) fn issue_once(&self, certname: &str, san: &[String]) -> Result<SslDir, LabError> {
+        if self.foreign.is_some() {
+            let ssl = self.ssl_of(certname);
+            return match ssl.cert().exists() {
+                true => Ok(ssl),
+                false => Err(LabError::NoCertificate(ssl.certname)),
+            };
+        }
         let ssl = self.ca.ssl_dir(certname);
         if ssl.cert().exists() {
             return Ok(ssl);
