@@ -231,7 +231,7 @@ impl Rules {
 }
 
 /// What a client type stands for; nothing for one that we do not know.
-fn kind(client_type: &ClientType) -> Option<Kind> {
+pub(crate) fn kind(client_type: &ClientType) -> Option<Kind> {
     match client_type.as_str() {
         "agent" => Some(Kind::Agent),
         "orchestrator" | "controller" => Some(Kind::Controller),

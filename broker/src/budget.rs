@@ -33,8 +33,8 @@ pub(crate) struct Allowance {
 /// A share of the memory.
 #[derive(Debug)]
 pub(crate) struct Share {
-    _left: OwnedSemaphorePermit,
-    _own: Option<OwnedSemaphorePermit>,
+    left: OwnedSemaphorePermit,
+    own: Option<OwnedSemaphorePermit>,
 }
 
 /// A body that gives its share back when it is dropped.
@@ -83,14 +83,22 @@ impl Allowance {
             None => None,
         };
         let left = Arc::clone(&self.left).acquire_many_owned(permits).await;
-        left.ok().map(|left| Share {
-            _left: left,
-            _own: own,
-        })
+        left.ok().map(|left| Share { left, own })
     }
 }
 
 impl Share {
+    /// Gives back what a message that came in pieces did not need after all.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let needed = bytes.div_ceil(UNIT);
+        for permit in [Some(&mut self.left), self.own.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            drop(permit.split(permit.num_permits().saturating_sub(needed)));
+        }
+    }
+
     /// Ties the share to the message's body and all its copies.
     pub(crate) fn hold(self, mut message: Message) -> Message {
         message.body = Bytes::from_owner(Held {
@@ -126,6 +134,18 @@ mod tests {
             },
             body: Bytes::from_static(b"body"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_came_in_pieces_gives_back_what_it_did_not_need() {
+        let budget = Budget::new(1024 * 1024);
+        let free = budget.left.available_permits();
+        let agent = budget.of_agent();
+        let mut share = agent.share(1024 * 1024).await.expect("room");
+        share.shrink(10 * 1024);
+        assert_eq!(budget.left.available_permits(), free - 10);
+        let own = agent.own.as_ref().map(|own| own.available_permits());
+        assert_eq!(own, Some(budget.largest - 10));
     }
 
     #[tokio::test]

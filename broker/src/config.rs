@@ -18,6 +18,7 @@ use pcp_client::BrokerAddress;
 use pcp_mesh::Role;
 
 use crate::authorize::rules::{Origin, RuleSet};
+use crate::websocket::Version;
 use file::BrokerFile;
 
 /// A checked configuration.
@@ -25,7 +26,7 @@ use file::BrokerFile;
 pub struct Config {
     /// Primary or compiler.
     pub role: Role,
-    /// The UDP address to listen on; port 0 takes any.
+    /// The address to listen on, UDP and TCP; port 0 takes any.
     pub listen: SocketAddr,
     /// The primaries that a compiler dials; none on a primary.
     pub primaries: Vec<BrokerAddress>,
@@ -35,6 +36,12 @@ pub struct Config {
     pub controllers: Vec<Certname>,
     /// The certnames that may connect as brokers.
     pub brokers: Vec<Certname>,
+    /// Which ways in are open.
+    pub transports: Transports,
+    /// The versions of PCP that are spoken over WebSocket.
+    pub versions: Vec<Version>,
+    /// How long a WebSocket may be silent.
+    pub websocket_idle: Duration,
     /// The largest message body in bytes.
     pub max_message: usize,
     /// The most clients at a time; 0 stands for the limit that the mesh has anyway.
@@ -47,6 +54,15 @@ pub struct Config {
     pub notes: Vec<Fault>,
     /// Where logs go.
     pub log: LogConfig,
+}
+
+/// The ways in to a broker: at least one is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transports {
+    /// QUIC, on UDP.
+    pub quic: bool,
+    /// WebSocket, on TCP.
+    pub websocket: bool,
 }
 
 /// The sections that are read.
@@ -114,6 +130,7 @@ impl Config {
         if !(defaults::LEAST_MAX_MESSAGE..=defaults::MOST_MAX_MESSAGE).contains(&max_message) {
             check.wrong("max-message-size", "must be from 64KiB to 1GiB");
         }
+        let (transports, versions) = check.ways_in(&broker);
         let files = check.files(&broker);
         Some(Self {
             role: match role? {
@@ -125,6 +142,11 @@ impl Config {
             files: files?,
             controllers,
             brokers,
+            transports,
+            versions,
+            websocket_idle: broker
+                .websocket_idle_timeout
+                .map_or(defaults::WEBSOCKET_IDLE, |idle| idle.0),
             max_message: usize::try_from(max_message).ok()?,
             max_connections: broker.max_connections.unwrap_or(0),
             grace_period: broker
@@ -200,6 +222,27 @@ impl Check<'_> {
         list
     }
 
+    fn ways_in(&mut self, broker: &BrokerFile) -> (Transports, Vec<Version>) {
+        let transports = broker.transports.as_deref();
+        let open = |way| transports.is_none_or(|ways| ways.contains(&way));
+        let transports = Transports {
+            quic: open(file::Transport::Quic),
+            websocket: open(file::Transport::Websocket),
+        };
+        if !transports.quic && !transports.websocket {
+            self.wrong("transports", "name at least one of quic and websocket");
+        }
+        let mut versions = Vec::new();
+        for number in broker.pcp_versions.as_deref().unwrap_or(&[1, 2]) {
+            match number {
+                1 => versions.push(Version::One),
+                2 => versions.push(Version::Two),
+                other => self.wrong("pcp-versions", format_args!("{other} is neither 1 nor 2")),
+            }
+        }
+        (transports, versions)
+    }
+
     fn files(&mut self, broker: &BrokerFile) -> Option<Files> {
         let mut revocation = Revocation::default();
         if let Some(text) = &broker.certificate_revocation {
@@ -251,6 +294,17 @@ impl fmt::Display for Config {
         writeln!(f, "  certificate-revocation: {}", self.files.revocation)?;
         writeln!(f, "  controllers: {}", names(&self.controllers))?;
         writeln!(f, "  brokers: {}", names(&self.brokers))?;
+        let mut ways = Vec::new();
+        ways.extend(self.transports.quic.then_some("quic"));
+        ways.extend(self.transports.websocket.then_some("websocket"));
+        writeln!(f, "  transports: {ways:?}")?;
+        let versions = self.versions.iter().map(|version| match version {
+            Version::One => 1,
+            Version::Two | Version::Native => 2,
+        });
+        writeln!(f, "  pcp-versions: {:?}", versions.collect::<Vec<u8>>())?;
+        let idle = Lasting(self.websocket_idle);
+        writeln!(f, "  websocket-idle-timeout: \"{idle}\"")?;
         let size = u64::try_from(self.max_message).unwrap_or(u64::MAX);
         writeln!(f, "  max-message-size: \"{}\"", Size(size))?;
         writeln!(f, "  max-connections: {}", self.max_connections)?;

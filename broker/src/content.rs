@@ -8,12 +8,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use pcp::{ContentError, ContentErrorCode, Digest};
 use pcp_client::ClientHandle;
 use pcp_client::content::{self, AnswerError, Content, ContentQuery, FetchError};
 use pcp_mesh::SessionId;
 use quinn::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// The most files on their way through this broker at a time. Each takes at most two windows of a
@@ -24,10 +25,13 @@ const MAX_RELAYS: usize = 256;
 /// of times at once. Shorter than the asker's own patience, so that it hears `busy`, and asks again.
 const TURN_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A place among the files on their way: free again when it is dropped.
+pub(crate) type Place = OwnedSemaphorePermit;
+
 /// Who has content, and how many files are on their way.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     sources: Mutex<Vec<Source>>,
     uplinks: Vec<ClientHandle>,
 }
@@ -49,7 +53,7 @@ impl Relay {
     /// A relay that asks these primaries; a primary has none.
     pub(crate) fn new(uplinks: Vec<ClientHandle>) -> Self {
         Self {
-            places: Semaphore::new(MAX_RELAYS),
+            places: Arc::new(Semaphore::new(MAX_RELAYS)),
             sources: Mutex::default(),
             uplinks,
         }
@@ -75,13 +79,25 @@ impl Relay {
     /// # Errors
     /// [`AnswerError`] when the file did not get through, or not even the refusal.
     pub(crate) async fn answer(&self, query: ContentQuery) -> Result<(), AnswerError> {
-        let Ok(_place) = timeout(TURN_TIMEOUT, self.places.acquire()).await else {
-            let busy = error(ContentErrorCode::Busy, "too many files are on their way");
-            return query.refuse(busy).await;
+        let _place = match self.place().await {
+            Ok(place) => place,
+            Err(busy) => return query.refuse(busy).await,
         };
         match self.find(query.digest).await {
             Ok(content) => query.found(content.size, content.reader).await,
             Err(error) => query.refuse(error).await,
+        }
+    }
+
+    /// A place among the files on their way, when it is our turn.
+    async fn place(&self) -> Result<Place, ContentError> {
+        let turn = Arc::clone(&self.places).acquire_owned();
+        match timeout(TURN_TIMEOUT, turn).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(error(
+                ContentErrorCode::Busy,
+                "too many files are on their way",
+            )),
         }
     }
 
@@ -132,6 +148,29 @@ impl Asked {
             }
         }
         None
+    }
+}
+
+/// A file for a client that asks over HTTP, and its place among those on their way.
+///
+/// # Errors
+/// Why it cannot be had.
+pub(crate) async fn for_http(
+    relay: &Relay,
+    digest: Digest,
+) -> Result<(Content, Place), ContentError> {
+    tracing::debug!(%digest, "content requested over HTTP");
+    let place = relay.place().await?;
+    Ok((relay.find(digest).await?, place))
+}
+
+/// The HTTP status that says so.
+pub(crate) fn status(code: ContentErrorCode) -> StatusCode {
+    match code {
+        ContentErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ContentErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ContentErrorCode::Busy => StatusCode::TOO_MANY_REQUESTS,
+        ContentErrorCode::Unauthorized => StatusCode::FORBIDDEN,
     }
 }
 

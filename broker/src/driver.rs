@@ -57,6 +57,12 @@ pub(crate) enum Input {
         code: GoodbyeCode,
         reason: String,
     },
+    /// A message that was taken could not be written in the peer's version of PCP after all.
+    Undeliverable {
+        session: SessionId,
+        message: Message,
+        why: ErrorKind,
+    },
     /// A session has ended.
     Closed { session: SessionId },
     /// The broker is being stopped: say goodbye to everybody, now and to whoever still comes.
@@ -184,6 +190,11 @@ impl Driver {
                 code,
                 reason,
             } => self.end(session, code, reason),
+            Input::Undeliverable {
+                session,
+                message,
+                why,
+            } => self.node.undeliverable(now, session, message, why),
             Input::Closed { session } => self.gone(session),
             Input::Drain => {
                 self.draining = true;

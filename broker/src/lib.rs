@@ -4,7 +4,8 @@
 //! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (connections),
 //! `session` (one connection), `outbox` (what waits for it), `peers` (who has
 //! one, and may not any more), `driver` (the only owner of the mesh),
-//! `uplink` (a compiler's link to its primaries), `content` (files on their way).
+//! `uplink` (a compiler's link to its primaries), `content` (files on their way). Over TCP: `tcp`
+//! (connections), `http` (what is asked), [`websocket`] (a session of an existing peer).
 
 pub mod authorize;
 mod budget;
@@ -13,13 +14,18 @@ mod content;
 pub mod counts;
 mod driver;
 pub mod explain;
+mod gate;
+mod http;
 mod listener;
 mod outbox;
 mod peers;
 mod session;
+mod tcp;
 mod uplink;
+pub mod websocket;
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,10 +43,12 @@ use config::Config;
 use content::Relay;
 use counts::Counts;
 use driver::{Driver, INPUT_QUEUE, Input};
+use gate::{Door, Gate};
 use listener::Bound;
 pub use listener::ListenError;
 use peers::Peers;
 use session::{Context, SessionIds};
+use websocket::Starts;
 
 /// How long sessions have at a stop to take their goodbye. Longer than a goodbye takes, shorter than
 /// a service manager's patience.
@@ -54,8 +62,19 @@ const LAST: Duration = Duration::from_secs(2);
 pub struct Broker {
     config: Config,
     identity: Arc<Current>,
-    bound: Bound,
+    sockets: Sockets,
 }
+
+/// What a broker listens on: one port, on UDP, on TCP, or both.
+#[derive(Debug)]
+struct Sockets {
+    address: SocketAddr,
+    quic: Option<Bound>,
+    tcp: Option<TcpListener>,
+}
+
+/// How many ports are tried when any will do, since one that is free on UDP may be taken on TCP.
+const ANY_PORT_TRIES: usize = 16;
 
 /// Why a broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -80,16 +99,16 @@ pub enum RunError {
 }
 
 impl Broker {
-    /// Loads the certificates and binds the socket.
+    /// Loads the certificates and binds the sockets.
     ///
     /// # Errors
     /// [`BuildError`].
     pub fn build(config: Config) -> Result<Self, BuildError> {
         let identity = Current::load(config.files.clone()).map_err(BuildError::Identity)?;
         let identity = Arc::new(identity);
-        let bound = Bound::new(config.listen, &identity, &config.files.key);
+        let sockets = Sockets::bind(&config).map_err(BuildError::Listen)?;
         Ok(Self {
-            bound: bound.map_err(BuildError::Listen)?,
+            sockets,
             identity,
             config,
         })
@@ -98,7 +117,7 @@ impl Broker {
     /// The address that is bound: with port 0 in the configuration, which port it became.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.bound.address
+        self.sockets.address
     }
 
     /// The identity in use, which follows its files while the broker runs.
@@ -116,21 +135,31 @@ impl Broker {
         let Self {
             config,
             identity: current,
-            bound,
+            sockets,
         } = self;
         let identity = current.get();
         tracing::info!(
             version = daemon::VERSION,
             role = config::role_name(config.role),
             certname = %identity.certname(),
-            listen = %bound.address,
+            listen = %sockets.address,
+            quic = config.transports.quic,
+            websocket = config.transports.websocket,
             "pcp-broker starts"
         );
-        warn_of_small_buffers(bound.buffers);
         let core = daemon::Tasks::new();
         let sessions = daemon::Tasks::new();
         let uplinks = daemon::Tasks::new();
-        let (endpoint, server) = bound.listen().map_err(RunError::Listen)?;
+        let Sockets { quic, tcp, .. } = sockets;
+        let server = listener::server(&current).map_err(RunError::Listen)?;
+        let tls = tcp::server(&current).map_err(RunError::Listen)?;
+        let endpoint = match quic {
+            Some(bound) => {
+                warn_of_small_buffers(bound.buffers);
+                Some(bound.listen(&server).map_err(RunError::Listen)?)
+            }
+            None => None,
+        };
 
         let rules = Arc::new(Rules::of(&config));
         let ids = Arc::new(SessionIds::default());
@@ -174,6 +203,7 @@ impl Broker {
             }
         });
 
+        let gate = Gate::new(Door::Open);
         let context = Arc::new(Context {
             identity: current,
             server,
@@ -187,15 +217,26 @@ impl Broker {
             ids,
             budget: Budget::new(config.max_message),
             relay: Arc::new(Relay::new(handles)),
+            tls,
+            gate: gate.clone(),
+            versions: config.versions.clone(),
+            websocket_idle: config.websocket_idle,
+            starts: Starts::default(),
             tasks: sessions.clone(),
         });
-        let accept = listener::accept(
-            endpoint.clone(),
-            context,
-            sessions.clone(),
-            core.shutdown_token(),
-        );
-        core.spawn_core("listener", accept);
+        if let Some(endpoint) = endpoint.clone() {
+            let accept = listener::accept(
+                endpoint,
+                Arc::clone(&context),
+                sessions.clone(),
+                core.shutdown_token(),
+            );
+            core.spawn_core("listener", accept);
+        }
+        if let Some(tcp) = tcp {
+            let accept = tcp::accept(tcp, context, sessions.clone(), core.shutdown_token());
+            core.spawn_core("tcp-listener", accept);
+        }
         daemon::ready();
 
         let (failed, cut_off) = (core.shutdown_token(), uplinks.shutdown_token());
@@ -206,7 +247,10 @@ impl Broker {
         };
         tracing::info!("stopping");
         daemon::stopping();
-        endpoint.set_server_config(None);
+        gate.set(Door::Stopping);
+        if let Some(endpoint) = &endpoint {
+            endpoint.set_server_config(None);
+        }
         // Without a driver there is nobody to say goodbye.
         drop(inputs.send(Input::Drain).await);
         if !sessions.shutdown(DRAIN).await {
@@ -214,11 +258,58 @@ impl Broker {
         }
         uplinks.shutdown(LAST).await;
         core.shutdown(LAST).await;
-        endpoint.close(CLOSED, b"the broker is being stopped");
-        // Peers that do not answer any more must not hold us up.
-        drop(timeout(LAST, endpoint.wait_idle()).await);
+        if let Some(endpoint) = endpoint {
+            endpoint.close(CLOSED, b"the broker is being stopped");
+            // Peers that do not answer any more must not hold us up.
+            drop(timeout(LAST, endpoint.wait_idle()).await);
+        }
         tracing::info!("stopped");
         end
+    }
+}
+
+impl Sockets {
+    /// Binds the same port on UDP and TCP.
+    fn bind(config: &Config) -> Result<Self, ListenError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (quic, address) = if config.transports.quic {
+                let bound = Bound::new(config.listen, &config.files.key)?;
+                let address = bound.address;
+                (Some(bound), address)
+            } else {
+                (None, config.listen)
+            };
+            if !config.transports.websocket {
+                return Ok(Self {
+                    address,
+                    quic,
+                    tcp: None,
+                });
+            }
+            let tcp = tcp::bind(address).and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
+            match tcp {
+                Ok((address, tcp)) => {
+                    return Ok(Self {
+                        address,
+                        quic,
+                        tcp: Some(tcp),
+                    });
+                }
+                Err(error)
+                    if config.listen.port() == 0
+                        && tries < ANY_PORT_TRIES
+                        && error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(source) => {
+                    return Err(ListenError::Bind {
+                        protocol: "TCP",
+                        address,
+                        source,
+                    });
+                }
+            }
+        }
     }
 }
 

@@ -46,8 +46,10 @@ const RESET_INTERVAL: Duration = Duration::from_micros(100);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address is taken, or not ours.
-    #[error("cannot listen on UDP {address}")]
+    #[error("cannot listen on {protocol} {address}")]
     Bind {
+        /// UDP or TCP.
+        protocol: &'static str,
         /// The address of the configuration.
         address: SocketAddr,
         /// What the system said.
@@ -80,7 +82,6 @@ pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
     pub(crate) buffers: Buffers,
     socket: UdpSocket,
-    server: Server,
     endpoint: EndpointConfig,
 }
 
@@ -89,23 +90,18 @@ impl Bound {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub(crate) fn new(
-        address: SocketAddr,
-        identity: &Arc<Current>,
-        key: &Path,
-    ) -> Result<Self, ListenError> {
-        let transport = Arc::new(transport_config());
-        let server = Derived::new(Arc::clone(identity), move |identity| {
-            server_config(identity, &transport)
-        })?;
+    pub(crate) fn new(address: SocketAddr, key: &Path) -> Result<Self, ListenError> {
         let endpoint = endpoint_config(key)?;
-        let bind = |source| ListenError::Bind { address, source };
+        let bind = |source| ListenError::Bind {
+            protocol: "UDP",
+            address,
+            source,
+        };
         let (socket, buffers) = transport::bind(address, Some(SOCKET_BUFFER)).map_err(bind)?;
         Ok(Self {
             address: socket.local_addr().map_err(bind)?,
             buffers,
             socket,
-            server,
             endpoint,
         })
     }
@@ -114,14 +110,29 @@ impl Bound {
     ///
     /// # Errors
     /// [`ListenError::Bind`] when the runtime cannot take the socket.
-    pub(crate) fn listen(self) -> Result<(Endpoint, Server), ListenError> {
+    pub(crate) fn listen(self, server: &Server) -> Result<Endpoint, ListenError> {
         let address = self.address;
         let runtime = Arc::new(TokioRuntime);
-        let server = ServerConfig::clone(&self.server.get());
-        Endpoint::new(self.endpoint, Some(server), self.socket, runtime)
-            .map(|endpoint| (endpoint, self.server))
-            .map_err(|source| ListenError::Bind { address, source })
+        let server = ServerConfig::clone(&server.get());
+        Endpoint::new(self.endpoint, Some(server), self.socket, runtime).map_err(|source| {
+            ListenError::Bind {
+                protocol: "UDP",
+                address,
+                source,
+            }
+        })
     }
+}
+
+/// How connections are accepted over QUIC.
+///
+/// # Errors
+/// [`ListenError`] when the certificates do not give a configuration.
+pub(crate) fn server(identity: &Arc<Current>) -> Result<Server, ListenError> {
+    let transport = Arc::new(transport_config());
+    Derived::new(Arc::clone(identity), move |identity| {
+        server_config(identity, &transport)
+    })
 }
 
 /// Starts a session for each connection until the shutdown.

@@ -3,7 +3,7 @@
 //!
 //! Frames are encoded as they come in: an idle session holds no buffer at all, a busy one fills
 //! packets, and the bound is in bytes. A message above the inline limit is kept whole, for a stream
-//! of its own.
+//! of its own; for a WebSocket peer that speaks PCP 1 or 2 all messages are, in their order.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,9 @@ pub(crate) const AGENT_LARGE: usize = 4;
 /// The same for a controller or a broker.
 pub(crate) const CONTROLLER_LARGE: usize = 64;
 
+/// What a message that is kept whole takes beside its bytes.
+const KEPT: usize = size_of::<Message>();
+
 /// The queue of one session. When it is full the sender of a message gets it back.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -33,14 +36,21 @@ pub(crate) struct Outbox {
     ready: Notify,
     max_bytes: usize,
     max_large: usize,
+    /// Whether short messages are kept whole too.
+    whole: bool,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     frames: FrameWriter,
+    /// Messages that are kept whole, in their order.
     large: Vec<Message>,
+    /// The bytes of the short ones among them.
+    whole_bytes: usize,
     /// Large messages that wait or are being written.
     large_count: usize,
+    /// What the last ping said; one answer does for all that wait.
+    pong: Option<Bytes>,
     goodbye: Option<Goodbye>,
     closed: bool,
     /// Whether it was we who ended the session.
@@ -61,8 +71,10 @@ pub(crate) enum NotTaken {
 pub(crate) struct Ready {
     /// Frames for the session stream.
     pub(crate) bytes: Bytes,
-    /// Messages for streams of their own; each is reported by [`Outbox::large_done`].
+    /// Messages that were kept whole; each large one is reported by [`Outbox::large_done`].
     pub(crate) large: Vec<Message>,
+    /// The payload of a WebSocket's pong.
+    pub(crate) pong: Option<Bytes>,
     /// What to say last.
     pub(crate) goodbye: Option<Goodbye>,
 }
@@ -74,6 +86,15 @@ impl Outbox {
             ready: Notify::new(),
             max_bytes,
             max_large,
+            whole: false,
+        }
+    }
+
+    /// The same, with all messages kept whole.
+    pub(crate) fn of_messages(max_bytes: usize, max_large: usize) -> Self {
+        Self {
+            whole: true,
+            ..Self::new(max_bytes, max_large)
         }
     }
 
@@ -89,6 +110,13 @@ impl Outbox {
                     return Err((NotTaken::Full, Box::new(Frame::Message(message))));
                 }
                 waiting.large_count += 1;
+                waiting.large.push(message);
+            }
+            Frame::Message(message) if self.whole => {
+                if waiting.whole_bytes >= self.max_bytes {
+                    return Err((NotTaken::Full, Box::new(Frame::Message(message))));
+                }
+                waiting.whole_bytes += KEPT + message.size();
                 waiting.large.push(message);
             }
             frame => {
@@ -130,6 +158,12 @@ impl Outbox {
         self.lock().by_us
     }
 
+    /// The peer has sent a ping.
+    pub(crate) fn pong(&self, payload: Bytes) {
+        self.lock().pong = Some(payload);
+        self.ready.notify_one();
+    }
+
     /// A large message has been written, or given up.
     pub(crate) fn large_done(&self) {
         let mut waiting = self.lock();
@@ -149,13 +183,19 @@ impl Outbox {
     fn take(&self) -> Option<Ready> {
         let mut waiting = self.lock();
         let waiting = &mut *waiting;
-        if waiting.frames.is_empty() && waiting.large.is_empty() && waiting.goodbye.is_none() {
+        if waiting.frames.is_empty()
+            && waiting.large.is_empty()
+            && waiting.goodbye.is_none()
+            && waiting.pong.is_none()
+        {
             return None;
         }
+        waiting.whole_bytes = 0;
         Some(Ready {
             // The writer goes with its buffer, which would else stay as large as it ever was.
             bytes: mem::take(&mut waiting.frames).take(),
             large: mem::take(&mut waiting.large),
+            pong: waiting.pong.take(),
             goodbye: waiting.goodbye.take(),
         })
     }

@@ -11,6 +11,7 @@ use pcp::{GoodbyeCode, Uri};
 use pcp_client::transport;
 use pcp_mesh::SessionId;
 use quinn::Connection;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -46,6 +47,8 @@ pub(crate) struct Peer {
 pub(crate) enum Line {
     /// QUIC.
     Quic(Connection),
+    /// WebSocket: the chain that the peer has shown, and what ends its task.
+    WebSocket(Arc<[CertificateDer<'static>]>, CancellationToken),
 }
 
 /// All peers with a session.
@@ -81,16 +84,21 @@ impl Peers {
 impl Peer {
     /// Whether the peer's certificate is still good.
     pub(crate) fn recheck(&self, identity: &Identity) -> Result<(), Distrust> {
-        let chain = match &self.line {
-            Line::Quic(connection) => transport::peer_certificates(connection),
-        };
-        identity.recheck(&chain, PeerRole::Client, SystemTime::now())
+        let now = SystemTime::now();
+        match &self.line {
+            Line::Quic(connection) => {
+                let chain = transport::peer_certificates(connection);
+                identity.recheck(&chain, PeerRole::Client, now)
+            }
+            Line::WebSocket(chain, _) => identity.recheck(chain, PeerRole::Client, now),
+        }
     }
 
     /// Cuts its connection.
     fn cut(&self) {
         match &self.line {
             Line::Quic(connection) => connection.close(transport::CLOSED, b""),
+            Line::WebSocket(_, cut) => cut.cancel(),
         }
     }
 }

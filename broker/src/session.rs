@@ -26,9 +26,12 @@ use crate::budget::Budget;
 use crate::content::Relay;
 use crate::counts::Counts;
 use crate::driver::{Exit, Input};
+use crate::gate::Gate;
 use crate::listener::Server;
 use crate::outbox::Outbox;
 use crate::peers::{self, Line, Peer, Peers};
+use crate::tcp::Tls;
+use crate::websocket::{Starts, Version};
 use open::{Opened, open};
 use pipe::Pipe;
 
@@ -56,6 +59,15 @@ pub(crate) struct Context {
     pub(crate) ids: Arc<SessionIds>,
     pub(crate) budget: Budget,
     pub(crate) relay: Arc<Relay>,
+    /// How connections over TCP are accepted, as of now.
+    pub(crate) tls: Tls,
+    /// Whether WebSocket clients may come in.
+    pub(crate) gate: Gate,
+    /// The versions of PCP that are spoken over WebSocket.
+    pub(crate) versions: Vec<Version>,
+    /// How long a WebSocket may be silent.
+    pub(crate) websocket_idle: Duration,
+    pub(crate) starts: Starts,
     /// Where the tasks of single messages and files run.
     pub(crate) tasks: daemon::Tasks,
 }
@@ -84,11 +96,11 @@ enum End {
 }
 
 /// Whatever ends the session, a panic of its task included: nobody sends to it or asks it any more.
-struct Registered<'a> {
-    session: SessionId,
-    outbox: &'a Outbox,
-    relay: &'a Relay,
-    peers: &'a Peers,
+pub(crate) struct Registered<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) outbox: &'a Outbox,
+    pub(crate) relay: &'a Relay,
+    pub(crate) peers: &'a Peers,
 }
 
 impl Drop for Registered<'_> {
@@ -249,7 +261,7 @@ async fn farewell(send: &mut SendStream, goodbye: Bytes) -> Result<(), WriteErro
     Ok(())
 }
 
-fn stopping() -> Goodbye {
+pub(crate) fn stopping() -> Goodbye {
     Goodbye {
         code: GoodbyeCode::GoingAway,
         reason: "the broker is being stopped".to_owned(),

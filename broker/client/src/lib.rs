@@ -6,7 +6,7 @@
 //! it; what differs is the [`ClientConfig`].
 //!
 //! Read in this order: [`config`], [`backoff`] (when to dial what, pure), `dial`, `session`,
-//! [`handle`]. [`stream`], [`content`] and [`transport`] are also the broker's: how frames, files and
+//! [`handle`]. [`stream`], [`content`], [`transport`] and [`websocket`] are also the broker's: how frames, files and
 //! sockets behave is the same on both ends.
 
 pub mod address;
@@ -20,6 +20,7 @@ mod redial;
 mod session;
 pub mod stream;
 pub mod transport;
+pub mod websocket;
 
 use pcp::{LinkFrame, Message, Uri, Welcome};
 use tokio::sync::{mpsc, watch};

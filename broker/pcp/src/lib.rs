@@ -3,19 +3,25 @@
 //! Read in this order: [`uri`] (who), [`message`] (the envelope that brokers route and the body that
 //! they never read), [`frame`] (how values lie on a stream), [`session`] (who may say what when),
 //! [`link`] (what brokers tell each other), [`body`] (the few bodies that brokers themselves speak).
+//! Existing peers: [`foreign`] (what is common to their messages), [`v2`], [`v1`], [`websocket`].
 //!
 //! Everything that a peer sends is parsed here, once, against named limits that are checked before
 //! memory is taken. No input makes this crate panic.
 
 pub mod body;
+pub mod foreign;
 pub mod frame;
 pub mod link;
 pub mod message;
 pub mod session;
 pub mod uri;
+pub mod v1;
+pub mod v2;
+pub mod websocket;
 mod wire;
 
 pub use body::{ErrorKind, InventoryChange, InventoryRequest, InventoryResponse, InventoryUpdate};
+pub use foreign::{ForeignMessage, Judged, Undecodable};
 pub use frame::{
     ContentError, ContentErrorCode, Digest, Frame, FrameError, FrameReader, FrameWriter,
 };

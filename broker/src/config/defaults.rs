@@ -20,3 +20,6 @@ pub(super) const MOST_MAX_MESSAGE: u64 = 1024 * 1024 * 1024;
 
 /// The original broker's.
 pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(90);
+
+/// The original broker's `idle-timeout`: three missed pings of an agent with the default settings.
+pub(super) const WEBSOCKET_IDLE: Duration = Duration::from_secs(360);

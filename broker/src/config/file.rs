@@ -48,6 +48,9 @@ pub(super) struct BrokerFile {
     pub(super) certificate_revocation: Option<String>,
     pub(super) controllers: Option<Vec<String>>,
     pub(super) brokers: Option<Vec<String>>,
+    pub(super) transports: Option<Vec<Transport>>,
+    pub(super) pcp_versions: Option<Vec<u8>>,
+    pub(super) websocket_idle_timeout: Option<Lasting>,
     pub(super) max_message_size: Option<Size>,
     pub(super) max_connections: Option<usize>,
     pub(super) controller_disconnection_graceperiod: Option<Lasting>,
@@ -60,4 +63,12 @@ pub(super) struct BrokerFile {
 pub(super) enum Role {
     Primary,
     Compiler,
+}
+
+/// The words for the ways in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Transport {
+    Quic,
+    Websocket,
 }

@@ -1,0 +1,263 @@
+//! A session over WebSocket: an existing peer that speaks PCP 1 or 2, or one of our own that cannot
+//! use UDP. It is let in by the same rules as a session over QUIC, and is for driver and mesh the same.
+
+mod gateway;
+mod open;
+mod read;
+mod write;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pcp::{Certname, Goodbye, GoodbyeCode, Uri};
+use pcp_client::websocket::{WebSocketFault, WebSocketReader};
+use pcp_mesh::SessionId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::Input;
+use crate::gate::Door;
+use crate::http::Upgraded;
+use crate::outbox::Outbox;
+use crate::peers::{self, Line, Peer};
+use crate::session::{Context, Registered, stopping};
+use open::Opened;
+use write::Writer;
+
+/// How long the end may take: our close frame out, the peer's in.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Which language a session speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// PCP 1: binary messages of chunks.
+    One,
+    /// PCP 2: text messages.
+    Two,
+    /// Our own: binary messages of QUIC's frames.
+    Native,
+}
+
+type Reader = WebSocketReader<ReadHalf<TlsStream<TcpStream>>>;
+
+/// Orders the sessions of peers that do not: the later connection supersedes the earlier one.
+#[derive(Debug, Default)]
+pub(crate) struct Starts(AtomicU64);
+
+impl Starts {
+    /// Milliseconds since 1970, and later than every one before.
+    fn next_start(&self) -> u64 {
+        let now = wall_clock();
+        let before = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(now.max(last.saturating_add(1)))
+            });
+        now.max(before.unwrap_or_default().saturating_add(1))
+    }
+}
+
+/// How a session ended.
+#[derive(Debug)]
+enum End {
+    /// The peer closed it in good order.
+    Left(String),
+    /// The connection was lost, or the peer broke the protocol.
+    Lost(WebSocketFault),
+    /// The peer sent what is wrong in this session: with what code to close it.
+    Refused { code: u16, reason: &'static str },
+    /// We have closed it.
+    Closed,
+    /// The peer takes nothing any more.
+    Stuck,
+    /// The driver has ended, and the process is about to.
+    Stopping,
+}
+
+/// What the halves of an open session need.
+struct Session<'a> {
+    id: SessionId,
+    uri: &'a Uri,
+    version: Version,
+    context: &'a Arc<Context>,
+    outbox: &'a Arc<Outbox>,
+}
+
+/// Serves a connection to its end. `place` is held until it has been let in.
+pub(crate) async fn serve(
+    upgraded: Upgraded,
+    context: Arc<Context>,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    let address = upgraded.address;
+    let opened = match Box::pin(open::open(upgraded, &context)).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let error = daemon::error_chain(&error);
+            tracing::info!(%address, %error, "connection refused");
+            return;
+        }
+    };
+    drop(place);
+    let (session, uri) = (opened.session, opened.uri.clone());
+    tracing::info!(
+        %uri,
+        %address,
+        session = session.0,
+        software = %opened.software,
+        "connected"
+    );
+    let reason = match run(opened, &context).await {
+        End::Left(reason) => reason,
+        End::Lost(error) => daemon::error_chain(&error),
+        End::Refused { reason, .. } => reason.to_owned(),
+        End::Closed => "closed by this broker".to_owned(),
+        End::Stuck => "the peer takes nothing any more".to_owned(),
+        End::Stopping => "this broker is being stopped".to_owned(),
+    };
+    tracing::info!(%uri, session = session.0, %reason, "disconnected");
+    // Without a driver there is nobody to tell.
+    drop(context.inputs.send(Input::Closed { session }).await);
+}
+
+async fn run(opened: Opened, context: &Arc<Context>) -> End {
+    let Opened {
+        session,
+        uri,
+        started,
+        version,
+        mut reader,
+        mut writer,
+        mut native,
+        outbox,
+        address,
+        certificates,
+        identity,
+        ..
+    } = opened;
+    let registered = Registered {
+        session,
+        outbox: &outbox,
+        relay: &context.relay,
+        peers: &context.peers,
+    };
+    let cut = CancellationToken::new();
+    let peer = Peer {
+        uri: uri.clone(),
+        address,
+        since: SystemTime::now(),
+        line: Line::WebSocket(certificates, cut.clone()),
+    };
+    context.peers.add(session, peer.clone());
+    let input = Input::Client {
+        session,
+        uri: uri.clone(),
+        started,
+        outbox: Arc::clone(&outbox),
+    };
+    if context.inputs.send(input).await.is_err() {
+        outbox.close(stopping());
+    }
+    let in_use = context.identity.get();
+    if !Arc::ptr_eq(&identity, &in_use)
+        && let Err(why) = peer.recheck(&in_use)
+    {
+        // Whoever went through all sessions on the change did not find this one yet.
+        peers::expel(session, &peer, why, &context.inputs, &context.counts).await;
+    }
+    drop((identity, in_use, peer));
+    let this = Session {
+        id: session,
+        uri: &uri,
+        version,
+        context,
+        outbox: &outbox,
+    };
+    let mut end = {
+        let mut door = context.gate.watch();
+        // Those who are inside leave when the door is shut; nothing else throws them out.
+        let shut = async {
+            if door.wait_for(|door| *door == Door::Shut).await.is_ok() {
+                outbox.close(Goodbye {
+                    code: GoodbyeCode::Unavailable,
+                    reason: ALL_CONTROLLERS_LOST.to_owned(),
+                });
+            }
+            std::future::pending().await
+        };
+        let reading = pin!(this.read(&mut reader, &mut native));
+        let writing = pin!(this.write(&mut writer));
+        tokio::select! {
+            biased;
+            end = reading => end,
+            end = writing => end,
+            () = shut => End::Closed,
+            () = cut.cancelled() => End::Closed,
+        }
+    };
+    if outbox.closed_by_us() && !matches!(end, End::Closed) {
+        // The peer has hung up on hearing our goodbye, which is the better reason.
+        end = End::Closed;
+    }
+    drop(registered);
+    let close = match &end {
+        End::Lost(WebSocketFault::Misbehaved(error)) => Some((error.code(), error.to_string())),
+        End::Lost(WebSocketFault::Silent(_)) => Some((1001, "Idle Timeout".to_owned())),
+        End::Refused { code, reason } => Some((*code, (*reason).to_owned())),
+        End::Left(_) => Some((1000, String::new())),
+        End::Stopping => Some((1001, stopping().reason)),
+        // Said already, or nobody is there to hear it.
+        End::Closed | End::Stuck | End::Lost(_) => None,
+    };
+    if let Some((code, reason)) = close {
+        writer.close(code, &reason).await;
+    }
+    farewell(&mut reader, writer).await;
+    end
+}
+
+/// What those who come, or must go, are told while no controller is there: the original's words.
+const ALL_CONTROLLERS_LOST: &str = "All controllers disconnected.";
+
+/// Ends the connection so that our last words arrive: closing a socket with unread bytes in it would
+/// take them back.
+async fn farewell<R, W>(reader: &mut WebSocketReader<R>, mut writer: Writer<W>)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let end = async {
+        writer.shutdown().await;
+        while reader.next(FAREWELL).await.is_ok() {}
+    };
+    drop(timeout(FAREWELL, end).await);
+}
+
+fn split(
+    stream: TlsStream<TcpStream>,
+) -> (
+    ReadHalf<TlsStream<TcpStream>>,
+    Writer<WriteHalf<TlsStream<TcpStream>>>,
+) {
+    let (read, write) = tokio::io::split(stream);
+    (read, Writer::new(write))
+}
+
+/// Milliseconds since 1970.
+fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// A broker's own address for its messages.
+fn broker_uri(certname: &Certname) -> Uri {
+    Uri::new(certname.clone(), pcp::ClientType::server())
+}

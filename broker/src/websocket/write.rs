@@ -1,0 +1,222 @@
+//! Writing: messages leave in their order, in the peer's version of PCP, many short ones at once.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pcp::message::INLINE_LIMIT;
+use pcp::websocket::{Opcode, close_payload, push_frame, push_header};
+use pcp::{ErrorKind, Frame, Message, frame, v1, v2};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::open::{close_of, goodbye_frame};
+use super::{End, FAREWELL, Session, Version};
+use crate::driver::Input;
+
+/// How long a peer may take no byte while bytes wait.
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How much is collected for one write at most: a few TLS records.
+const COALESCE: usize = 64 * 1024;
+
+/// The writing half. It knows whether what was written so far ends with a whole frame: a close frame in
+/// the middle of another would be read as its payload.
+#[derive(Debug)]
+pub(super) struct Writer<W> {
+    io: W,
+    whole: bool,
+}
+
+/// A message in a peer's version: what comes before its body, its body, what comes behind.
+struct Encoded {
+    opcode: Opcode,
+    head: Bytes,
+    body: Bytes,
+    tail: &'static str,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    pub(super) fn new(io: W) -> Self {
+        Self { io, whole: true }
+    }
+
+    /// Writes whole frames piece by piece, as the peer takes them.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.whole = false;
+        self.piece(bytes).await?;
+        self.flush().await?;
+        self.whole = true;
+        Ok(())
+    }
+
+    async fn piece(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = timeout(WRITE_DEADLINE, self.io.write(bytes)).await;
+            let written = written.map_err(|_| io::ErrorKind::TimedOut)??;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        timeout(WRITE_DEADLINE, self.io.flush())
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    /// A frame whose body is not copied.
+    async fn large(&mut self, encoded: &Encoded) -> io::Result<()> {
+        let length = encoded.head.len() + encoded.body.len() + encoded.tail.len();
+        let mut head = BytesMut::new();
+        push_header(&mut head, encoded.opcode, length, None);
+        head.extend_from_slice(&encoded.head);
+        self.whole = false;
+        self.piece(&head).await?;
+        self.piece(&encoded.body).await?;
+        self.piece(encoded.tail.as_bytes()).await?;
+        self.flush().await?;
+        self.whole = true;
+        Ok(())
+    }
+
+    /// The last frame, where it can still be understood. A courtesy.
+    pub(super) async fn close(&mut self, code: u16, reason: &str) {
+        if self.whole {
+            let mut out = BytesMut::new();
+            push_frame(
+                &mut out,
+                Opcode::Close,
+                &[&close_payload(code, reason)],
+                None,
+            );
+            drop(timeout(FAREWELL, self.write(&out)).await);
+        }
+    }
+
+    pub(super) async fn shutdown(&mut self) {
+        // It fails only when the peer is gone.
+        drop(self.io.shutdown().await);
+    }
+}
+
+impl Session<'_> {
+    /// Writes what waits in the outbox. Ends after a goodbye, or when the peer takes nothing any more.
+    pub(super) async fn write<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<W>) -> End {
+        loop {
+            let ready = self.outbox.ready().await;
+            let mut out = BytesMut::new();
+            if let Some(pong) = ready.pong {
+                push_frame(&mut out, Opcode::Pong, &[&pong], None);
+            }
+            if !ready.bytes.is_empty() {
+                push_frame(&mut out, Opcode::Binary, &[&ready.bytes], None);
+            }
+            if self.messages(writer, ready.large, &mut out).await.is_err()
+                || writer.write(&out).await.is_err()
+            {
+                self.outbox.abandon();
+                return End::Stuck;
+            }
+            if let Some(goodbye) = ready.goodbye {
+                let (code, reason) = close_of(&goodbye);
+                if self.version == Version::Native {
+                    let mut out = BytesMut::new();
+                    let frame = goodbye_frame(goodbye);
+                    push_frame(&mut out, Opcode::Binary, &[&frame], None);
+                    drop(timeout(FAREWELL, writer.write(&out)).await);
+                }
+                writer.close(code, &reason).await;
+                return End::Closed;
+            }
+        }
+    }
+
+    /// Writes messages in their order; leaves the last short ones in `out`.
+    async fn messages<W: AsyncWrite + Unpin>(
+        &self,
+        writer: &mut Writer<W>,
+        messages: Vec<Message>,
+        out: &mut BytesMut,
+    ) -> io::Result<()> {
+        for message in messages {
+            let large = message.size() > INLINE_LIMIT;
+            match self.encode(&message) {
+                None => self.undeliverable(message).await,
+                Some(encoded) if large => {
+                    drop(message);
+                    writer.write(&out.split()).await?;
+                    writer.large(&encoded).await?;
+                }
+                Some(Encoded {
+                    opcode,
+                    head,
+                    body,
+                    tail,
+                }) => {
+                    push_frame(out, opcode, &[&head, &body, tail.as_bytes()], None);
+                    if out.len() > COALESCE {
+                        writer.write(&out.split()).await?;
+                    }
+                }
+            }
+            if large {
+                self.outbox.large_done();
+            }
+        }
+        Ok(())
+    }
+
+    /// A message in the peer's version; nothing when it cannot be said there.
+    fn encode(&self, message: &Message) -> Option<Encoded> {
+        match self.version {
+            Version::One => {
+                let (head, body) = v1::encode(message);
+                Some(Encoded {
+                    opcode: Opcode::Binary,
+                    head,
+                    body,
+                    tail: "",
+                })
+            }
+            Version::Two => {
+                let has_body = !message.body.is_empty();
+                if has_body && !v2::may_be_data(&message.body) {
+                    return None;
+                }
+                let (head, tail) = v2::encode(&message.envelope, has_body);
+                Some(Encoded {
+                    opcode: Opcode::Text,
+                    head: head.into(),
+                    body: message.body.clone(),
+                    tail,
+                })
+            }
+            Version::Native => Some(Encoded {
+                opcode: Opcode::Binary,
+                head: frame::to_bytes(&Frame::Message(message.clone())),
+                body: Bytes::new(),
+                tail: "",
+            }),
+        }
+    }
+
+    /// PCP 2 carries JSON alone: the sender of anything else is told.
+    async fn undeliverable(&self, message: Message) {
+        tracing::debug!(
+            message_id = %message.envelope.id,
+            sender = %message.envelope.sender,
+            "a body that is not JSON cannot be written for a peer of PCP 2"
+        );
+        let input = Input::Undeliverable {
+            session: self.id,
+            message,
+            why: ErrorKind::Undecodable,
+        };
+        // Without a driver the process is about to end.
+        drop(self.context.inputs.send(input).await);
+    }
+}
