@@ -141,7 +141,7 @@ async fn answer(
         Route::WebSocket(version, client_type) => {
             let key = match handshake_key(request.headers()) {
                 Ok(key) => key,
-                Err(refusal) => return refusal,
+                Err(refusal) => return *refusal,
             };
             if matches!(door, Door::Starting | Door::Shut | Door::Stopping) {
                 return say(
@@ -224,7 +224,7 @@ fn route(path: &str, versions: &[Version]) -> Route {
 }
 
 /// The key of a request for a WebSocket, or what is wrong with the request.
-fn handshake_key(headers: &HeaderMap) -> Result<String, Response<Answer>> {
+fn handshake_key(headers: &HeaderMap) -> Result<String, Box<Response<Answer>>> {
     let has = |name: HeaderName, wanted: &str| {
         headers.get_all(name).iter().any(|value| {
             value.to_str().is_ok_and(|text| {
@@ -240,7 +240,7 @@ fn handshake_key(headers: &HeaderMap) -> Result<String, Response<Answer>> {
         );
         let websocket = HeaderValue::from_static("websocket");
         response.headers_mut().insert(header::UPGRADE, websocket);
-        return Err(response);
+        return Err(Box::new(response));
     }
     if !has(header::SEC_WEBSOCKET_VERSION, "13") {
         let mut response = say(
@@ -250,13 +250,16 @@ fn handshake_key(headers: &HeaderMap) -> Result<String, Response<Answer>> {
         let version = HeaderValue::from_static("13");
         let headers = response.headers_mut();
         headers.insert(header::SEC_WEBSOCKET_VERSION, version);
-        return Err(response);
+        return Err(Box::new(response));
     }
     // Sixteen bytes in base64.
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
     match key.and_then(|key| key.to_str().ok()) {
         Some(key) if key.len() == 24 => Ok(key.to_owned()),
-        _ => Err(say(StatusCode::BAD_REQUEST, "no key for the WebSocket")),
+        _ => Err(Box::new(say(
+            StatusCode::BAD_REQUEST,
+            "no key for the WebSocket",
+        ))),
     }
 }
 

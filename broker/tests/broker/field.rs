@@ -11,7 +11,8 @@ use pcp::{
     Message, MessageId, MessageType, Target, Uri, body,
 };
 use pcp_broker::Broker;
-use pcp_broker::config::Config;
+use pcp_broker::config::{Config, Transports};
+use pcp_broker::websocket::Version;
 use pcp_client::{Backoff, BrokerAddress, ClientConfig, ClientHandle, Event};
 use pcp_mesh::Role;
 use tempfile::TempDir;
@@ -95,6 +96,12 @@ impl Field {
             } else {
                 Vec::new()
             },
+            transports: Transports {
+                quic: true,
+                websocket: true,
+            },
+            versions: vec![Version::One, Version::Two],
+            websocket_idle: Duration::from_secs(360),
             max_message: MAX_MESSAGE,
             max_connections: 0,
             grace_period: Duration::from_secs(90),
@@ -188,7 +195,9 @@ impl Running {
     /// Starts a broker as soon as its address is free.
     pub(crate) async fn start_when_free(config: Config) -> Self {
         let free = async {
-            while std::net::UdpSocket::bind(config.listen).is_err() {
+            while std::net::UdpSocket::bind(config.listen).is_err()
+                || std::net::TcpListener::bind(config.listen).is_err()
+            {
                 tokio::task::yield_now().await;
             }
         };

@@ -3,6 +3,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test fails by panicking, in its helpers too"
 )]
@@ -10,7 +11,9 @@
 mod command;
 mod content;
 mod field;
+mod foreign;
 mod links;
+mod pcp_broker_suite;
 mod rogues;
 mod routing;
 mod trust;
