@@ -22,7 +22,7 @@ use crate::bounds::Bounds;
 use crate::exit::ExitCode;
 use file::File;
 use reader::Reader;
-pub use values::{Percent, PercentError, PrimaryUri, PrimaryUriError};
+pub use values::{Percent, PercentError, PrimaryUri, PrimaryUriError, profile_name};
 
 /// What the agent is started with.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Config {
     pub policy_dir: PathBuf,
     /// How far tasks are kept from the host where no rule says so.
     pub profile: Profile,
+    /// Directories below `/tmp` that tasks share with the host.
+    pub shared_paths: Vec<PathBuf>,
     /// Where external modules lie.
     pub modules_dir: PathBuf,
     /// Where their configuration lies.
@@ -66,7 +68,7 @@ pub struct Config {
     /// How much memory in bytes a task's processes may take together.
     pub task_memory_limit: Option<u64>,
     /// How many processes a task may have.
-    pub task_process_limit: Option<u64>,
+    pub task_process_limit: Option<u32>,
     /// How much processor time a task may take, in percent of one processor.
     pub task_cpu_limit: Option<u32>,
     /// How many tasks run at once.
@@ -188,6 +190,7 @@ impl Config {
             downloads,
             policy_dir: file.policy_dir.unwrap_or(config_dir.join("policy.d")),
             profile: file.sandbox_profile.unwrap_or(Profile::Standard),
+            shared_paths: file.sandbox_shared_paths.unwrap_or_default(),
             modules_dir: file.modules_dir.unwrap_or(places.base.join("modules")),
             modules_config_dir: file
                 .modules_config_dir

@@ -21,7 +21,8 @@ use pxp::TransactionId;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::modules::{Process, status};
+use crate::gate::Judged;
+use crate::modules::status;
 use crate::outbox::{Outbox, Outgoing};
 use crate::runner::Runner;
 use crate::spool::SpoolError;
@@ -161,9 +162,9 @@ impl Engine {
         match command {
             Command::Submit {
                 request,
-                process,
+                judged,
                 memory,
-            } => self.submit(request, process, memory),
+            } => self.submit(request, judged, memory),
             Command::Acknowledge { id, from } => self.acknowledge(&id, &from),
             Command::Query { id, answer } => {
                 let progress = match (self.active.get(&id), self.finished.get(&id)) {
@@ -206,6 +207,11 @@ impl Engine {
                 let text = format!("the agent cannot write its spool: {error}");
                 self.outbox.offer(Outgoing::error(&request, &text));
             }
+            Event::Refused(request, refusal) => {
+                self.active.remove(&request.id);
+                let text = refusal.to_string();
+                self.outbox.offer(Outgoing::error(&request, &text));
+            }
             Event::Known(request, found) => {
                 self.active.remove(&request.id);
                 self.repeated(&request, *found);
@@ -227,7 +233,7 @@ impl Engine {
     }
 
     /// A new request, or one that repeats an earlier one.
-    fn submit(&mut self, request: Arc<Request>, process: Process, memory: OwnedSemaphorePermit) {
+    fn submit(&mut self, request: Arc<Request>, judged: Judged, memory: OwnedSemaphorePermit) {
         if let Some(active) = self.active.get(&request.id) {
             let answer = match (active.request.repeated_by(&request), active.durable) {
                 (Repeat::Other, _) => Outgoing::id_in_use(&request),
@@ -260,10 +266,15 @@ impl Engine {
         };
         let runner = self.runner.clone();
         let events = self.event_sender.clone();
-        self.start("transaction", async move {
-            job::run(runner, request, process, guard, events).await;
-            drop(memory);
-        });
+        match judged {
+            Judged::Granted(granted) => self.start("transaction", async move {
+                job::run(runner, request, granted, guard, events).await;
+                drop(memory);
+            }),
+            Judged::Refused(refusal) => {
+                self.start("refusal", job::refuse(runner, request, refusal, guard));
+            }
+        }
     }
 
     /// Answers a request whose id is known, without running anything.

@@ -10,12 +10,15 @@ pub mod access_log;
 pub mod bounds;
 pub mod cache;
 pub mod config;
+pub mod confinement;
 pub mod digest;
 pub mod disk;
 pub mod engine;
 pub mod exit;
+pub mod gate;
 pub mod modules;
 pub mod outbox;
+pub mod policy;
 pub mod results;
 pub mod runner;
 pub mod session;
@@ -36,9 +39,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use access_log::{AccessLog, AccessLogError};
 use cache::{Cache, CacheError};
 use config::Config;
+use confinement::Confinement;
 use disk::Disk;
 use engine::{Engine, Retention};
 use exit::ExitCode;
+use gate::Gate;
+use policy::{Policy, PolicyError};
 use runner::{Runner, Settings};
 use session::{Limits, Session};
 use spool::{Spool, SpoolError};
@@ -52,6 +58,7 @@ pub struct Agent {
     tasks: daemon::Tasks,
     client: ClientHandle,
     access_log: AccessLog,
+    gate: Gate,
 }
 
 /// Why the agent cannot start.
@@ -66,6 +73,9 @@ pub enum StartError {
     /// The task cache cannot be used.
     #[error("the task cache cannot be used")]
     Cache(#[source] CacheError),
+    /// The policy is broken: nothing is allowed by one that cannot be read as a whole.
+    #[error("the policy cannot be used: {0}")]
+    Policy(PolicyError),
     /// The access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -82,7 +92,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Identity(_) | Self::AccessLog(_) => ExitCode::Config,
+            Self::Identity(_) | Self::Policy(_) | Self::AccessLog(_) => ExitCode::Config,
             Self::Spool(_) | Self::Cache(_) | Self::Environment(_) | Self::NoContainment(_) => {
                 ExitCode::Failure
             }
@@ -102,6 +112,11 @@ impl Agent {
         let support = Support::probe(&config.wrapper);
         log_support(&support)?;
         let environment = runner::environment().map_err(StartError::Environment)?;
+        let policy = Policy::load(&config.policy_dir).map_err(StartError::Policy)?;
+        let user = runner::user().map_err(StartError::Environment)?;
+        let confinement = Confinement::new(config, &user);
+        let gate = Gate::new(&config.controllers, policy, confinement.clone());
+        log_gate(config, &gate);
         let spool = Spool::open(&config.spool_dir).map_err(StartError::Spool)?;
         let tasks = daemon::Tasks::new();
         let disk = Disk::default();
@@ -119,8 +134,7 @@ impl Agent {
         let settings = Settings {
             wrapper: config.wrapper.clone(),
             support,
-            time_limit: config.task_time_limit,
-            output_limit: config.task_output_limit,
+            confinement: confinement.clone(),
             max_result: u64::try_from(config.max_message).unwrap_or(u64::MAX),
             concurrency: config.task_concurrency,
             environment,
@@ -153,7 +167,7 @@ impl Agent {
             engine,
             outbox,
             runner,
-            controllers: config.controllers.clone().into(),
+            gate: gate.clone(),
             access_log: access_log.clone(),
             broker: None,
             tasks: tasks.clone(),
@@ -165,6 +179,7 @@ impl Agent {
             tasks,
             client,
             access_log,
+            gate,
         })
     }
 
@@ -191,10 +206,14 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
     let agent = match Agent::start(config).await {
         Ok(agent) => agent,
         Err(error) => {
-            tracing::error!(
-                error = daemon::error_chain(&error),
-                "pxp-agent cannot start"
-            );
+            if let StartError::Policy(PolicyError(faults)) = &error {
+                for fault in faults {
+                    tracing::error!(%fault, "the policy is broken");
+                }
+            } else {
+                let error = daemon::error_chain(&error);
+                tracing::error!(error, "pxp-agent cannot start");
+            }
             return error.exit_code();
         }
     };
@@ -219,9 +238,7 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
             () = agent.failed() => break ExitCode::Failure,
             _ = rotated.recv() => reopen(logs, &agent.access_log),
             signal = signals.next() => match signal {
-                Signal::Hangup => {
-                    tracing::warn!("SIGHUP: certificates are read at the start only; restart instead");
-                }
+                Signal::Hangup => reload(config, &agent, logs),
                 signal => {
                     tracing::info!(?signal, "stopping; running tasks go on");
                     break ExitCode::Ok;
@@ -234,6 +251,31 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
         tracing::warn!("a part of the agent did not end in time");
     }
     code
+}
+
+/// SIGHUP: policy and log level are read again. What is wrong is told, and what was before stays.
+fn reload(config: &Config, agent: &Agent, logs: &Logs) {
+    match Policy::load(&config.policy_dir) {
+        Ok(policy) => {
+            agent.gate.replace(policy);
+            tracing::info!("SIGHUP: policy read again");
+            log_gate(config, &agent.gate);
+        }
+        Err(PolicyError(faults)) => {
+            for fault in faults {
+                tracing::error!(%fault, "SIGHUP: the policy is broken; the one before it stays");
+            }
+        }
+    }
+    // The file may have come to have faults elsewhere; its level counts only if it has none.
+    match Config::load(&config.path) {
+        Ok(new) => logs.set_level(new.log.level),
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!(%fault, "SIGHUP: the configuration is broken; the log level stays");
+            }
+        }
+    }
 }
 
 /// SIGUSR2: whoever rotates logs has moved the file away.
@@ -254,8 +296,16 @@ fn log_start(config: &Config, identity: &Identity) {
     for key in &config.without_effect {
         tracing::info!(key, "option has no effect in this agent");
     }
-    if config.controllers.is_empty() {
-        tracing::warn!("the list of controllers is empty: every request will be refused");
+}
+
+fn log_gate(config: &Config, gate: &Gate) {
+    let rules = gate.rules();
+    tracing::info!(rules, directory = %config.policy_dir.display(), "policy read");
+    if !gate.has_controllers() {
+        tracing::warn!(
+            "no controllers are named, in the configuration or in the policy: every request will be \
+             refused"
+        );
     }
 }
 

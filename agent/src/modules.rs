@@ -6,7 +6,8 @@ pub mod ping;
 pub mod status;
 pub mod task;
 
-use pxp::{JsonObject, StatusQuery};
+use pcp::Digest;
+use pxp::{JsonObject, StatusQuery, Wishes};
 use serde::de::DeserializeOwned;
 
 use task::Task;
@@ -77,6 +78,38 @@ impl Process {
     pub fn subject(&self) -> Option<&str> {
         match self {
             Self::Task(task) => Some(task.name()),
+        }
+    }
+
+    /// The name of the task, when it is one: rules of the policy go by it.
+    #[must_use]
+    pub fn task(&self) -> Option<&str> {
+        match self {
+            Self::Task(task) => Some(task.name()),
+        }
+    }
+
+    /// The digests of all files that it runs or is given; what is executed last.
+    #[must_use]
+    pub fn digests(&self) -> Vec<Digest> {
+        match self {
+            Self::Task(task) => task.files().iter().map(|(_, file)| file.digest).collect(),
+        }
+    }
+
+    /// The environments that it says it is of.
+    #[must_use]
+    pub fn environments(&self) -> Vec<String> {
+        match self {
+            Self::Task(task) => task.environments(),
+        }
+    }
+
+    /// What is asked beyond the action's own parameters.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        match self {
+            Self::Task(task) => task.wishes(),
         }
     }
 }

@@ -9,21 +9,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pxp::{ActionResult, TransactionId};
-use sandbox::{Alive, Flushing, Job, Limits, Paths, Policy, Prepared, Profile, RunDir, Support};
+use sandbox::{Alive, Flushing, Job, Prepared, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::cache::{Cache, CacheError};
+use crate::confinement::{Confinement, RunAsError};
 use crate::disk::{Disk, DiskError};
+use crate::gate::Granted;
 use crate::modules::Process;
 use crate::modules::task::{Task, TaskError};
 use crate::results::{self, NoResult};
 use crate::spool::{Durability, Spool, SpoolError};
 use crate::transaction::{Accepted, Finished, Outcome, Running, StartPermit, Stored, Transaction};
-
-/// How long a task that is being ended has between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How long a wrapper takes to make its report durable, as a rule. The pause until it is looked at
 /// again doubles up to the longest: nobody waits for it, and a busy disk can take long.
@@ -47,10 +46,8 @@ pub struct Settings {
     pub wrapper: PathBuf,
     /// What this host offers to hold a task's processes together.
     pub support: Support,
-    /// The longest that a task may run.
-    pub time_limit: Duration,
-    /// How many bytes are kept of each of a task's output streams.
-    pub output_limit: u64,
+    /// What every process is kept from and held to.
+    pub confinement: Confinement,
     /// The most bytes of output that a message can carry.
     pub max_result: u64,
     /// How many processes run at once; more wait.
@@ -83,6 +80,8 @@ enum NotStarted {
     Late(Duration),
     #[error("its parameters cannot be handed over")]
     Parameters(#[source] TaskError),
+    #[error("it cannot be run as its user")]
+    User(#[source] RunAsError),
     #[error("this host cannot run it as it must be run")]
     Plan(#[source] sandbox::PlanError),
     #[error("the execution wrapper could not be started")]
@@ -134,7 +133,7 @@ impl Runner {
     pub async fn run(
         &self,
         transaction: Transaction<Accepted>,
-        process: Process,
+        granted: Granted,
     ) -> (Transaction<Finished>, Option<Flushing>) {
         let id = transaction.id().clone();
         let directory = self.0.spool.directory(&id);
@@ -143,14 +142,13 @@ impl Runner {
             return (transaction.fail(Timestamp::now(), why), None);
         };
         let transaction = transaction.stage();
-        let Process::Task(task) = process;
-        if let Err(error) = self.stage(&task, &directory).await {
+        if let Err(error) = self.stage(&granted, &directory).await {
             return (
                 transaction.fail(Timestamp::now(), did_not_run(&error)),
                 None,
             );
         }
-        let limit = self.limit(&task);
+        let limit = granted.grant().limits.time;
         let (transaction, permit) = transaction.start();
         let started = Stored::Running(transaction.clone());
         let runner = self.clone();
@@ -162,7 +160,7 @@ impl Runner {
             spool
                 .write(&started, Durability::Lazy)
                 .map_err(NotStarted::Spool)?;
-            runner.start(permit, &task, id.as_str(), &directory)
+            runner.start(permit, &granted, id.as_str(), &directory)
         };
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => self.watch(transaction, alive, Some(limit)).await,
@@ -216,7 +214,7 @@ impl Runner {
     ///
     /// # Errors
     /// [`NoResult`] when it could not be run to a result.
-    pub async fn run_blocking(&self, process: Process) -> Result<ActionResult, NoResult> {
+    pub async fn run_blocking(&self, granted: Granted) -> Result<ActionResult, NoResult> {
         let token = uuid::Uuid::new_v4().as_u64_pair().0;
         let spool = self.0.spool.clone();
         let made = self.0.disk.run(move || spool.begin_blocking(token)).await;
@@ -225,7 +223,7 @@ impl Runner {
             Ok(Err(error)) => return Err(NoResult(did_not_run(&NotStarted::Spool(error)))),
             Err(error) => return Err(NoResult(did_not_run(&error))),
         };
-        let (outcome, flushing) = self.run_in(process, token, directory.clone()).await;
+        let (outcome, flushing) = self.run_in(granted, token, directory.clone()).await;
         let max_result = self.0.settings.max_result;
         let collect = move || {
             let result = results::of(&directory, &outcome, max_result);
@@ -262,37 +260,32 @@ impl Runner {
 
     async fn run_in(
         &self,
-        process: Process,
+        granted: Granted,
         token: u64,
         directory: PathBuf,
     ) -> (Outcome, Option<Flushing>) {
         let Ok(_slot) = self.0.slots.acquire().await else {
             return (Outcome::Failed(did_not_run(&NotStarted::Stopping)), None);
         };
-        let Process::Task(task) = process;
-        if let Err(error) = self.stage(&task, &directory).await {
+        if let Err(error) = self.stage(&granted, &directory).await {
             return (Outcome::Failed(did_not_run(&error)), None);
         }
-        let limit = self.limit(&task);
+        let limit = granted.grant().limits.time;
         let runner = self.clone();
         let name = format!("blocking-{token:016x}");
         let permit = StartPermit::for_blocking_request();
-        let start = move || runner.start(permit, &task, &name, &directory);
+        let start = move || runner.start(permit, &granted, &name, &directory);
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => self.end_of(alive, Some(limit)).await,
             Ok(Err(error)) | Err(error) => (Outcome::Failed(did_not_run(&error)), None),
         }
     }
 
-    fn limit(&self, task: &Task) -> Duration {
-        let own = self.0.settings.time_limit;
-        task.timeout().map_or(own, |asked| asked.min(own))
-    }
-
     /// Fetches the task's files. They may take as long as the task itself may: a source that gives a
     /// byte now and then must not hold a place for ever.
-    async fn stage(&self, task: &Task, directory: &Path) -> Result<(), NotStarted> {
-        let limit = self.limit(task);
+    async fn stage(&self, granted: &Granted, directory: &Path) -> Result<(), NotStarted> {
+        let limit = granted.grant().limits.time;
+        let Process::Task(task) = granted.process();
         let staged = timeout(limit, self.place_files(task, directory)).await;
         staged.map_err(|_| NotStarted::Late(limit))?
     }
@@ -311,29 +304,18 @@ impl Runner {
     fn start(
         &self,
         permit: StartPermit,
-        task: &Task,
+        granted: &Granted,
         name: &str,
         directory: &Path,
     ) -> Result<Alive, NotStarted> {
         let settings = &self.0.settings;
+        let Process::Task(task) = granted.process();
         let staging = directory.join(STAGING);
         let delivery = task
             .delivery(Some(&staging))
             .map_err(NotStarted::Parameters)?;
-        let policy = Policy {
-            profile: Profile::Standard,
-            limits: Limits {
-                time: self.limit(task),
-                grace: GRACE,
-                output: settings.output_limit,
-                memory: None,
-                processes: None,
-                cpu_percent: None,
-                open_files: None,
-            },
-            run_as: None,
-            paths: Paths::default(),
-        };
+        let policy = settings.confinement.policy(granted.grant());
+        let policy = policy.map_err(NotStarted::User)?;
         let program = staging.join(task.executable());
         let job = Job {
             program: &program,
@@ -415,8 +397,7 @@ async fn wait(alive: &Alive) {
 /// # Errors
 /// When the user database cannot be read, or does not have the agent's user.
 pub fn environment() -> io::Result<Vec<(String, String)>> {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?
-        .ok_or_else(|| io::Error::other("the agent's user has no entry in the user database"))?;
+    let user = own_user()?;
     let home = user.dir.to_string_lossy().into_owned();
     Ok([
         ("PATH", PATH.to_owned()),
@@ -428,6 +409,19 @@ pub fn environment() -> io::Result<Vec<(String, String)>> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into())
+}
+
+/// The agent's own user.
+///
+/// # Errors
+/// When the user database does not know it.
+pub fn user() -> io::Result<String> {
+    own_user().map(|user| user.name)
+}
+
+fn own_user() -> io::Result<nix::unistd::User> {
+    nix::unistd::User::from_uid(nix::unistd::geteuid())?
+        .ok_or_else(|| io::Error::other("the agent's user has no entry in the user database"))
 }
 
 fn did_not_run(error: &NotStarted) -> String {

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::access_log::{Access, AccessLog};
 use crate::digest::RequestDigest;
 use crate::engine::{Command, EngineHandle, Progress};
+use crate::gate::{Asked, Gate, Granted, Judged};
 use crate::modules::{Action, Immediate, Process, status};
 use crate::outbox::{Outbox, Outgoing, Places};
 use crate::results::NoResult;
@@ -43,8 +44,8 @@ pub struct Session {
     pub outbox: Outbox,
     /// What runs blocking requests.
     pub runner: Runner,
-    /// Whose requests are taken.
-    pub controllers: Arc<[Certname]>,
+    /// Whose requests are taken, and which of them.
+    pub gate: Gate,
     /// Where messages are noted.
     pub access_log: AccessLog,
     /// The broker that we are connected to.
@@ -158,10 +159,10 @@ impl Session {
         let admitted = self.admit(envelope, request);
         let admitted = admitted.and_then(|admitted| Ok((admitted, self.limits.take(message)?)));
         match admitted {
-            Ok(((request, process), memory)) => {
+            Ok(((request, judged), memory)) => {
                 let submit = Command::Submit {
                     request: Arc::new(request),
-                    process,
+                    judged,
                     memory,
                 };
                 self.engine.send(submit).await;
@@ -175,8 +176,8 @@ impl Session {
         &self,
         envelope: &Envelope,
         request: NonBlockingRequest,
-    ) -> Result<(Request, Process), String> {
-        self.check_controller(envelope)?;
+    ) -> Result<(Request, Judged), String> {
+        self.gate.admit(envelope)?;
         let NonBlockingRequest {
             transaction_id,
             notify_outcome,
@@ -203,7 +204,14 @@ impl Session {
                 (true, true) => Notify::UntilAcknowledged,
             },
         };
-        Ok((request, process))
+        let asked = Asked {
+            id: &request.id,
+            requester: envelope.sender.certname(),
+            module: &request.module,
+            action: &request.action,
+        };
+        let judged = self.gate.judge(&asked, process);
+        Ok((request, judged))
     }
 
     fn on_blocking(&self, message: &Message) {
@@ -217,8 +225,21 @@ impl Session {
             action,
             params,
         } = request;
-        let action = self.check_controller(envelope).and_then(|()| {
+        let asked = Asked {
+            id: &transaction_id,
+            requester: envelope.sender.certname(),
+            module: &module,
+            action: &action,
+        };
+        let action = self.gate.admit(envelope).and_then(|()| {
             Action::parse(&module, &action, params.as_ref()).map_err(|error| error.to_string())
+        });
+        let action = action.and_then(|action| match action {
+            Action::Immediate(immediate) => Ok(Admitted::Immediate(immediate)),
+            Action::Process(process) => match self.gate.judge(&asked, process) {
+                Judged::Granted(granted) => Ok(Admitted::Process(granted)),
+                Judged::Refused(refusal) => Err(refusal.to_string()),
+            },
         });
         let action = action.and_then(|action| Ok((action, self.limits.take(message)?)));
         let (action, memory) = match action {
@@ -281,21 +302,17 @@ impl Session {
         self.access_log.note(access, broker, &message.envelope);
     }
 
-    fn check_controller(&self, envelope: &Envelope) -> Result<(), String> {
-        if self.controllers.contains(envelope.sender.certname()) {
-            return Ok(());
-        }
-        Err(format!(
-            "{} is not among the controllers of this agent",
-            envelope.sender
-        ))
-    }
-
     fn refuse(&self, envelope: &Envelope, id: TransactionId, text: &str) {
         let sender = &envelope.sender;
         tracing::warn!(transaction_id = %id, %sender, reason = text, "request refused");
         self.outbox.offer(Outgoing::refusal(envelope, id, text));
     }
+}
+
+/// A blocking action that may be done.
+enum Admitted {
+    Immediate(Immediate),
+    Process(Granted),
 }
 
 /// One blocking request.
@@ -309,15 +326,15 @@ struct Blocking {
 }
 
 impl Blocking {
-    async fn run(self, action: Action) {
+    async fn run(self, action: Admitted) {
         let results = match action {
-            Action::Immediate(Immediate::Echo(echo)) => object(&echo.run()),
-            Action::Immediate(Immediate::Ping(ping)) => object(&ping.run()),
-            Action::Immediate(Immediate::StatusQuery(query)) => {
+            Admitted::Immediate(Immediate::Echo(echo)) => object(&echo.run()),
+            Admitted::Immediate(Immediate::Ping(ping)) => object(&ping.run()),
+            Admitted::Immediate(Immediate::StatusQuery(query)) => {
                 self.status(query).await.and_then(|result| object(&result))
             }
-            Action::Process(process) => {
-                let result = self.runner.run_blocking(process).await;
+            Admitted::Process(granted) => {
+                let result = self.runner.run_blocking(granted).await;
                 result.and_then(|result| object(&result))
             }
         };

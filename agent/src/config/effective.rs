@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use daemon::config::{Lasting, Size};
 use daemon::logs::Target;
-use sandbox::Profile;
 
-use super::{Config, Percent, defaults};
+use super::{Config, Percent, defaults, profile_name};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,7 +32,13 @@ impl fmt::Display for Config {
         let timeout = Lasting(self.downloads.timeout);
         writeln!(f, "task-download-timeout: {timeout}")?;
         writeln!(f, "policy-dir: {}", path(&self.policy_dir))?;
-        writeln!(f, "sandbox-profile: {}", profile(self.profile))?;
+        writeln!(f, "sandbox-profile: {}", profile_name(self.profile))?;
+        let shared: Vec<_> = self
+            .shared_paths
+            .iter()
+            .map(|path| path.display())
+            .collect();
+        writeln!(f, "sandbox-shared-paths: {}", list(&shared))?;
         writeln!(f, "modules-dir: {}", path(&self.modules_dir))?;
         let modules_config = path(&self.modules_config_dir);
         writeln!(f, "modules-config-dir: {modules_config}")?;
@@ -72,16 +77,6 @@ impl fmt::Display for Config {
             writeln!(f, "pcp-access-logfile: {}", path(file))?;
         }
         Ok(())
-    }
-}
-
-/// A profile by its name.
-#[must_use]
-pub(crate) fn profile(profile: Profile) -> &'static str {
-    match profile {
-        Profile::Host => "host",
-        Profile::Standard => "standard",
-        Profile::Confined => "confined",
     }
 }
 

@@ -112,6 +112,8 @@ file! {
     Single policy_dir: PathBuf,
     /// How far tasks are kept from the host where no rule says so: `host`, `standard`, `confined`.
     Single sandbox_profile: Profile,
+    /// Directories below `/tmp` that tasks find there, though they have a `/tmp` of their own.
+    List sandbox_shared_paths: Vec<PathBuf>,
     /// Where external modules lie.
     Single modules_dir: PathBuf,
     /// Where their configuration lies.
@@ -141,7 +143,7 @@ file! {
     /// How much memory a task's processes may take together; 0 for any amount.
     Single task_memory_limit: Size,
     /// How many processes a task may have; 0 for any number.
-    Single task_process_limit: u64,
+    Single task_process_limit: u32,
     /// How much processor time a task may take: `50%`, `200%` (two processors); 0 for any.
     Single task_cpu_limit: Percent,
     /// How many tasks run at once; more wait.

@@ -40,6 +40,16 @@ impl fmt::Display for Percent {
     }
 }
 
+/// A profile by its name.
+#[must_use]
+pub fn profile_name(profile: sandbox::Profile) -> &'static str {
+    match profile {
+        sandbox::Profile::Host => "host",
+        sandbox::Profile::Standard => "standard",
+        sandbox::Profile::Confined => "confined",
+    }
+}
+
 /// Where a Puppet Server listens, as an HTTPS URL without a path: `https://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrimaryUri(BrokerAddress);

@@ -6,7 +6,7 @@ use pcp::Uri;
 use pxp::TransactionId;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::modules::Process;
+use crate::gate::Judged;
 use crate::transaction::{Outcome, Request};
 
 /// How many commands wait for the engine, which takes each of them in microseconds. When it is
@@ -20,8 +20,8 @@ pub enum Command {
     Submit {
         /// What is asked, by whom.
         request: Arc<Request>,
-        /// What is to be run.
-        process: Process,
+        /// What is to be run, if it may be and is new.
+        judged: Judged,
         /// The room that it takes until it has ended.
         memory: OwnedSemaphorePermit,
     },

@@ -8,7 +8,8 @@ use sandbox::{Adoption, RunDir};
 use tokio::sync::mpsc::{self, OwnedPermit};
 
 use super::{Retention, before};
-use crate::modules::Process;
+use crate::gate::Granted;
+use crate::policy::Refusal;
 use crate::results;
 use crate::runner::Runner;
 use crate::spool::{Begun, Durability, SpoolError};
@@ -23,6 +24,8 @@ pub(super) enum Event {
     Durable(Arc<Request>),
     /// It could not be written, and does not exist.
     NotDurable(Arc<Request>, SpoolError),
+    /// The policy refuses it, and its id is not in use.
+    Refused(Arc<Request>, Refusal),
     /// The id is in use, by this transaction.
     Known(Arc<Request>, Box<Result<Stored, SpoolError>>),
     /// It has an outcome.
@@ -67,7 +70,7 @@ impl Drop for EndGuard {
 pub(super) async fn run(
     runner: Runner,
     request: Arc<Request>,
-    process: Process,
+    granted: Granted,
     guard: EndGuard,
     events: mpsc::Sender<Event>,
 ) {
@@ -83,11 +86,31 @@ pub(super) async fn run(
     }
     // The engine is there until all jobs are dropped.
     events.send(Event::Durable(request)).await.ok();
-    let (transaction, flushing) = runner.run(transaction, process).await;
+    let (transaction, flushing) = runner.run(transaction, granted).await;
     runner.settle(&transaction).await;
     let id = transaction.id().clone();
     guard.end(Event::Ended(transaction));
     runner.clear(&id, flushing).await;
+}
+
+/// Refuses a request, unless it repeats one that was taken when the policy, or the hour, was another:
+/// what has run is told, whatever is allowed now.
+pub(super) async fn refuse(
+    runner: Runner,
+    request: Arc<Request>,
+    refusal: Refusal,
+    guard: EndGuard,
+) {
+    let spool = runner.spool().clone();
+    let id = request.id.clone();
+    let known = match runner.disk().run(move || spool.read(&id)).await {
+        Ok(Ok(None)) => return guard.end(Event::Refused(request, refusal)),
+        Ok(Ok(Some(known))) => Ok(known),
+        Ok(Err(error)) => Err(error),
+        // The requester asks again.
+        Err(_stopping) => return,
+    };
+    guard.end(Event::Known(request, Box::new(known)));
 }
 
 /// Goes on with a transaction of which only the files are left.

@@ -6,11 +6,9 @@ pub mod path;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use pxp::{Implementation, TaskFile, TaskMetadata, TaskRun};
+use pxp::{Implementation, TaskFile, TaskMetadata, TaskRun, Wishes};
 use sandbox::Delivery;
 
 use path::{InvalidPath, RelativePath};
@@ -149,11 +147,19 @@ impl Task {
         &self.run.task
     }
 
-    /// After what time the requester wants it ended.
+    /// What is asked beyond the task's own parameters.
     #[must_use]
-    pub fn timeout(&self) -> Option<Duration> {
-        let seconds = NonZeroU64::new(self.run.timeout?)?;
-        Some(Duration::from_secs(seconds.get()))
+    pub fn wishes(&self) -> Wishes {
+        self.run.wishes()
+    }
+
+    /// The environments that its files are of, as the requester says.
+    #[must_use]
+    pub fn environments(&self) -> Vec<String> {
+        let files = self.run.files.iter();
+        let named = files.filter_map(|file| file.uri.params.get("environment")?.as_str());
+        let named: BTreeSet<_> = named.collect();
+        named.into_iter().map(str::to_owned).collect()
     }
 
     /// Every file that must be there, and where it must lie below the staging directory.

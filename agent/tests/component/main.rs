@@ -14,5 +14,6 @@ mod hostile;
 mod modules;
 mod node;
 mod played;
+mod policy;
 mod restart;
 mod tasks;

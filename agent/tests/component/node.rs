@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use lab_ca::CertificateAuthority;
@@ -95,6 +95,23 @@ impl Node {
     pub(crate) fn reconfigure(&self, extra: &str) {
         let text = fs::read_to_string(&self.config).unwrap();
         fs::write(&self.config, format!("{text}{extra}\n")).unwrap();
+    }
+
+    /// Makes this the node's whole policy.
+    pub(crate) fn policy(&self, text: &str) {
+        let dir = self.path("policy.d");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("node.conf"), text).unwrap();
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pxp-agent"))
+            .arg("--config")
+            .arg(&self.config)
+            .args(arguments)
+            .output()
+            .unwrap()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

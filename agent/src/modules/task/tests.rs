@@ -212,8 +212,9 @@ fn parameters_that_no_environment_takes_are_refused_by_name() {
 
 #[test]
 fn a_timeout_of_nothing_is_none() {
-    assert_eq!(task("", &["a"]).unwrap().timeout(), None);
-    assert_eq!(task(r#","timeout":0"#, &["a"]).unwrap().timeout(), None);
-    let minute = task(r#","timeout":60"#, &["a"]).unwrap().timeout();
-    assert_eq!(minute, Some(Duration::from_secs(60)));
+    let limit = |rest| task(rest, &["a"]).unwrap().wishes().time_limit;
+    assert_eq!(limit(""), None);
+    assert_eq!(limit(r#","timeout":0"#), None);
+    let minute = limit(r#","timeout":60"#);
+    assert_eq!(minute, Some(60));
 }

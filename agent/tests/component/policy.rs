@@ -1,0 +1,164 @@
+//! The node's policy: what it refuses does not run, and what has run is told all the same.
+
+use pxp::MessageKind::{BlockingRequest, NonBlockingRequest, ProvisionalResponse};
+
+use crate::node::{Node, params, task, wait_until};
+use crate::played::blocking;
+
+fn marking(node: &Node) -> pcp::Digest {
+    let script = format!("#!/bin/sh\necho run >> {}\n", node.path("runs").display());
+    node.broker.has(script.as_bytes())
+}
+
+#[tokio::test]
+async fn what_a_rule_refuses_does_not_run_and_is_told_by_the_rules_name() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    node.policy(
+        "rules: { no-demo: { when: { tasks: [\"demo::*\"] }, then: refuse, reason: \"ask ops\" } }",
+    );
+    let t1 = &node.id("t1");
+    let digest = marking(&node);
+    let (program, mut peer) = node.spawn().await;
+    let text = "refused by the rule \"no-demo\" of this node's policy: ask ops";
+    peer.request(
+        NonBlockingRequest,
+        &task(t1, digest, r#"{"secret":"hunter2"}"#, ""),
+    )
+    .await;
+    assert_eq!(peer.error(t1).await, text);
+    let body = blocking("task", "run", &params(digest, "{}", ""));
+    peer.request(BlockingRequest, &body).await;
+    assert_eq!(peer.error("q").await, text);
+    // Questions need no rule.
+    peer.nothing_waits().await;
+    assert!(!node.path("runs").exists());
+    assert!(!node.path(&format!("spool/{t1}")).exists());
+    let log = node.read("log");
+    let audit = log
+        .lines()
+        .find(|line| line.contains("pxp_agent::audit"))
+        .unwrap();
+    for part in [
+        "refused",
+        t1,
+        "orchestrator",
+        "demo::hello",
+        &digest.to_string(),
+        "no-demo",
+    ] {
+        assert!(audit.contains(part), "{part} is not in {audit}");
+    }
+    assert!(!log.contains("hunter2"));
+    assert_eq!(program.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn a_policy_is_read_again_on_hangup_and_a_broken_one_changes_nothing() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let [t1, t2, t3] = ["t1", "t2", "t3"].map(|name| node.id(name));
+    let digest = marking(&node);
+    let (program, mut peer) = node.spawn().await;
+    peer.request(NonBlockingRequest, &task(&t1, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    peer.outcome(&t1).await;
+    peer.acknowledge(&t1).await;
+    node.wait_for_state(&t1, "reported").await;
+    node.policy("default: refuse\nloglevel: debug");
+    program.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("the fault is told", || {
+        node.read("log").contains("unknown key")
+    })
+    .await;
+    peer.request(NonBlockingRequest, &task(&t2, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    peer.outcome(&t2).await;
+    node.policy("default: refuse");
+    program.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("the policy is read", || {
+        node.read("log").contains("policy read again")
+    })
+    .await;
+    peer.request(NonBlockingRequest, &task(&t3, digest, "{}", ""))
+        .await;
+    let error = peer.error(&t3).await;
+    assert!(
+        error.starts_with("refused by the rule \"default\""),
+        "{error}"
+    );
+    // What ran when it was allowed is not run again, and its outcome is not withheld.
+    for id in [&t1, &t2] {
+        peer.request(NonBlockingRequest, &task(id, digest, "{}", ""))
+            .await;
+        peer.expect(ProvisionalResponse).await;
+        peer.outcome(id).await;
+    }
+    assert_eq!(node.read("runs"), "run\nrun\n");
+    assert_eq!(program.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn an_agent_with_a_broken_policy_does_not_start() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    node.policy("rules: { r: { then: perhaps } }");
+    let output = node.run(&[]);
+    assert_eq!(output.status.code(), Some(3));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("node.conf:1: rules.r.then: \"perhaps\" is none of allow, refuse"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_policy_may_name_the_controllers_of_a_configuration_that_names_none() {
+    let Some(node) = Node::new("controllers: []") else {
+        return;
+    };
+    let t1 = &node.id("t1");
+    let digest = marking(&node);
+    let (program, mut peer) = node.spawn().await;
+    peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
+        .await;
+    let error = peer.error(t1).await;
+    assert!(error.contains("which has none: name them"), "{error}");
+    node.policy("controllers: [orchestrator]");
+    program.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("the policy is read", || {
+        node.read("log").contains("policy read again")
+    })
+    .await;
+    peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    peer.outcome(t1).await;
+    assert_eq!(program.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn a_rules_time_limit_holds_and_a_wish_can_only_shorten_it() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    node.policy("rules: { short: { then: allow, limits: { time: 1s } } }");
+    let digest = node
+        .broker
+        .has(b"#!/bin/sh\nread -r x < /dev/zero\nexec tail -f /dev/null\n");
+    let (_agent, mut peer) = node.start().await;
+    for (name, wish) in [("t1", ""), ("t2", r#","timeout":900"#)] {
+        let id = &node.id(name);
+        peer.request(NonBlockingRequest, &task(id, digest, "{}", wish))
+            .await;
+        peer.expect(ProvisionalResponse).await;
+        let error = peer.error(id).await;
+        assert!(error.contains("time limit of 1 s"), "{error}");
+        peer.acknowledge(id).await;
+    }
+}
