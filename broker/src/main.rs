@@ -30,6 +30,9 @@ struct Args {
 enum Command {
     /// Check configuration and certificates, print what is in effect, and exit.
     CheckConfig,
+    /// Look at everything that a broker needs, and say what is wrong and what to do; exits with 1 when
+    /// something is. A running broker is not disturbed.
+    Doctor,
     /// Say whether a message would pass, and by which rule; exits with 1 if it would not.
     #[command(
         after_help = "Example:\n  pcp-broker explain --sender pcp://web1/agent \
@@ -59,6 +62,7 @@ fn run(args: &Args) -> ExitCode {
     };
     match &args.command {
         Some(Command::CheckConfig) => return check(&config),
+        Some(Command::Doctor) => return doctor(&config),
         Some(Command::Explain {
             sender,
             message_type,
@@ -100,6 +104,18 @@ async fn stop_signal(identity: Arc<Current>) {
     while signals.next().await == Signal::Hangup {
         tracing::info!("SIGHUP: reading certificates and revocation lists again");
         identity.check_soon();
+    }
+}
+
+fn doctor(config: &Config) -> ExitCode {
+    let runtime = match daemon::runtime(Threads::Current) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(ExitCode::Failure, &error),
+    };
+    let findings = runtime.block_on(pcp_broker::doctor::examine(config));
+    match findings.print(&mut std::io::stdout()) {
+        Ok(()) => findings.exit_code(),
+        Err(error) => fail(ExitCode::Failure, &error),
     }
 }
 

@@ -195,7 +195,7 @@ impl Identity {
 
     /// Whether our own certificate is valid by our own CA and CRLs, as a peer with the same files
     /// would judge it.
-    pub(crate) fn verify_own(&self) -> Result<(), rustls::Error> {
+    pub fn verify_own(&self) -> Result<(), rustls::Error> {
         let Some((leaf, intermediates)) = self.certified_key.cert.split_first() else {
             return Err(CertificateError::BadEncoding.into());
         };

@@ -112,3 +112,47 @@ fn explain_names_the_rule_that_decides() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("never says that"), "{text}");
 }
+
+#[test]
+fn doctor_says_what_is_well_and_what_is_not_and_what_to_do() {
+    let field = Field::new();
+    let config = field.config("compiler-1", &["127.0.0.1:1".parse().expect("an address")]);
+    let doctor = |config: &Config| {
+        let output = run(&write(&field, config), &["doctor"]);
+        let text = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), text)
+    };
+    let (code, text) = doctor(&config);
+    assert_eq!(code, Some(1), "{text}");
+    let line = |start: &str| text.lines().any(|line| line.starts_with(start));
+    assert!(line("ok    certificate"), "{text}");
+    assert!(line("FAIL  primary 127.0.0.1:1"), "{text}");
+    assert!(
+        text.contains("-> is it running, is UDP 8142 open"),
+        "{text}"
+    );
+
+    let mut other = config;
+    other.files.key = field.files("other").key;
+    let (code, text) = doctor(&other);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("must be of the same certname"), "{text}");
+}
+
+/// On threads of its own: the primary runs in this process while the binary asks it.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_reaches_a_primary_without_taking_a_session_from_anybody() {
+    let field = Field::new();
+    let primary = field.primary();
+    let config = field.config("compiler-1", &[primary.address]);
+    let output = run(&write(&field, &config), &["doctor"]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("primary at 127.0.0.1"), "{text}");
+    // One whom the primary would refuse learns so here, too.
+    field.ca.revoke("compiler-1").expect("revoked");
+    let output = run(&write(&field, &config), &["doctor"]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("peers will not take it"), "{text}");
+}
