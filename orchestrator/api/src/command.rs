@@ -32,6 +32,9 @@ pub struct TaskRequest {
     /// Nodes without an agent. Read so that it can be refused by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<Vec<Value>>,
+    /// The plan job that it belongs to: needed by `command/plan_task`, refused by `command/task`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_job: Option<String>,
 }
 
 /// Parameters may be secrets.
@@ -126,7 +129,7 @@ pub struct JobReference {
 pub struct StopRequest {
     /// The job's number, as text.
     pub job: String,
-    /// End the job at once, without waiting for nodes where the task is running.
+    /// Kill what runs on nodes, instead of waiting for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
 }
@@ -164,12 +167,49 @@ pub struct NodeCounts {
     pub skipped: u64,
     /// The task succeeded.
     pub finished: u64,
-    /// Given up while running, because the job was stopped by force.
+    /// Killed, or given up, while running, because the job was stopped by force.
     #[serde(default)]
     pub stopped: u64,
 }
 
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// `POST command/rerun`: an ended job once more, as a new job. Beyond the original's API.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RerunRequest {
+    /// The number of the ended job, as text.
+    pub job: String,
+    /// On which of its nodes; on all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<RerunOnly>,
+    /// Values of the task's sensitive parameters, which are stored nowhere and have to be given again;
+    /// other parameters replace those of the ended job. May hold secrets: not shown by `Debug`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub params: Map<String, Value>,
+    /// What the caller says it is for; the ended job's description when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// Which nodes of an ended job are run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RerunOnly {
+    /// Those that did not end well: failed, errored, skipped and stopped ones.
+    Failed,
+}
+
+/// Parameters may be secrets.
+impl std::fmt::Debug for RerunRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RerunRequest")
+            .field("job", &self.job)
+            .field("only", &self.only)
+            .field("params", &"[redacted]")
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

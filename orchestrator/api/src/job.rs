@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::Link;
 use crate::command::Scope;
+use crate::deploy::DeployOptions;
 use crate::node::NodeState;
 use crate::time::Time;
 
@@ -103,7 +104,7 @@ pub struct Job {
     #[serde(rename = "type")]
     pub job_type: JobType,
     /// The request as it was understood; sensitive parameters are redacted.
-    pub options: TaskOptions,
+    pub options: JobOptions,
     /// Who started it.
     pub owner: Owner,
     /// What the caller said it is for.
@@ -155,6 +156,63 @@ pub struct EnvironmentName {
     pub name: String,
 }
 
+/// The options of a job, by what it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum JobOptions {
+    /// It runs a task.
+    Task(TaskOptions),
+    /// It runs Puppet.
+    Deploy(DeployOptions),
+}
+
+impl JobOptions {
+    /// What the caller said it is for.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        match self {
+            Self::Task(task) => &task.description,
+            Self::Deploy(deploy) => &deploy.description,
+        }
+    }
+
+    /// Whether it only looks.
+    #[must_use]
+    pub fn noop(&self) -> bool {
+        match self {
+            Self::Task(task) => task.noop,
+            Self::Deploy(deploy) => deploy.flags.noop == Some(true),
+        }
+    }
+
+    /// The environment's name; empty for a Puppet run where each node has its own.
+    #[must_use]
+    pub fn environment(&self) -> &str {
+        match self {
+            Self::Task(task) => &task.environment,
+            Self::Deploy(deploy) => &deploy.environment,
+        }
+    }
+
+    /// The task's full name, when it runs one.
+    #[must_use]
+    pub fn task(&self) -> Option<&str> {
+        match self {
+            Self::Task(task) => Some(&task.task),
+            Self::Deploy(_) => None,
+        }
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        match self {
+            Self::Task(task) => &task.scope,
+            Self::Deploy(deploy) => &deploy.scope,
+        }
+    }
+}
+
 /// The options of a job that runs a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskOptions {
@@ -182,6 +240,9 @@ pub struct TaskOptions {
     /// What was decided for the caller: nodes that were left out because they are not permitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// The number of the job that it runs once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerun_of: Option<String>,
 }
 
 /// Who started a job.

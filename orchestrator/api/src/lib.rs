@@ -5,31 +5,41 @@
 //! here: the server parses them at its edge.
 
 mod command;
+mod deploy;
 mod error;
 mod event;
 mod index;
 mod inventory;
 mod job;
 mod node;
+mod output;
 pub mod path;
+mod plan;
 pub mod rbac;
 mod status;
 mod task;
 mod time;
 
 pub use command::{
-    JobAccepted, JobReference, NodeCounts, Scope, ScopeError, StopAccepted, StopRequest,
-    StoppedJob, TaskRequest,
+    JobAccepted, JobReference, NodeCounts, RerunOnly, RerunRequest, Scope, ScopeError,
+    StopAccepted, StopRequest, StoppedJob, TaskRequest,
 };
+pub use deploy::{DeployOptions, DeployRequest, RunFlags, Setting, UnknownKey, Words};
 pub use error::{ApiError, ErrorKind};
 pub use event::{Event, EventDetails, EventType, Events, EventsQuery, NextEvents};
 pub use index::{Collection, Command, Index};
 pub use inventory::{Inventory, InventoryItem, InventoryQuery};
 pub use job::{
-    EnvironmentName, Job, JobCommand, JobOrder, JobState, JobType, Jobs, JobsQuery, Order, Owner,
-    Pagination, StateTime, TaskOptions,
+    EnvironmentName, Job, JobCommand, JobOptions, JobOrder, JobState, JobType, Jobs, JobsQuery,
+    Order, Owner, Pagination, StateTime, TaskOptions,
 };
 pub use node::{Node, NodeOrder, NodeState, Nodes, NodesQuery, Report, ReportItem};
+pub use output::{NodeOutput, OutputQuery, OutputStream};
+pub use plan::{
+    PlanEvent, PlanEventDetails, PlanEventType, PlanEvents, PlanFinishRequest, PlanJob, PlanJobs,
+    PlanJobsQuery, PlanOptions, PlanPagination, PlanResults, PlanStartRequest, PlanStarted,
+    PlanState,
+};
 pub use status::{Detail, ServiceState, ServiceStatus, Services, StatusQuery};
 pub use task::{Environment, EnvironmentQuery, FileUri, TaskDetail, TaskFile, TaskItem, TaskList};
 pub use time::{Time, TimeError};

@@ -6,6 +6,18 @@ pub const BASE: &str = "/orchestrator/v1";
 pub const COMMAND_TASK: &str = "/orchestrator/v1/command/task";
 /// `POST`: stop a job.
 pub const COMMAND_STOP: &str = "/orchestrator/v1/command/stop";
+/// `POST`: run Puppet.
+pub const COMMAND_DEPLOY: &str = "/orchestrator/v1/command/deploy";
+/// `POST`: run an ended job once more.
+pub const COMMAND_RERUN: &str = "/orchestrator/v1/command/rerun";
+/// `POST`: a client begins to run a plan.
+pub const COMMAND_PLAN_START: &str = "/orchestrator/v1/command/plan_start";
+/// `POST`: run a task as a part of a plan.
+pub const COMMAND_PLAN_TASK: &str = "/orchestrator/v1/command/plan_task";
+/// `POST`: the client's plan has ended.
+pub const COMMAND_PLAN_FINISH: &str = "/orchestrator/v1/command/plan_finish";
+/// `GET`: plans that clients run or have run.
+pub const PLAN_JOBS: &str = "/orchestrator/v1/plan_jobs";
 /// `GET`: jobs.
 pub const JOBS: &str = "/orchestrator/v1/jobs";
 /// `GET`: tasks of an environment.
@@ -49,6 +61,30 @@ pub fn job_events(name: &str) -> String {
 #[must_use]
 pub fn job_report(name: &str) -> String {
     format!("{JOBS}/{name}/report")
+}
+
+/// What a task writes on one node of a job.
+#[must_use]
+pub fn job_output(name: &str, certname: &str) -> String {
+    format!("{JOBS}/{name}/nodes/{certname}/output")
+}
+
+/// One plan job, by its number.
+#[must_use]
+pub fn plan_job(name: &str) -> String {
+    format!("{PLAN_JOBS}/{name}")
+}
+
+/// A plan job's events.
+#[must_use]
+pub fn plan_job_events(name: &str) -> String {
+    format!("{PLAN_JOBS}/{name}/events")
+}
+
+/// One event of a plan job.
+#[must_use]
+pub fn plan_job_event(name: &str, event: &str) -> String {
+    format!("{PLAN_JOBS}/{name}/event/{event}")
 }
 
 /// One task, by its full name: `module::task`, or `module` for the module's task `init`.

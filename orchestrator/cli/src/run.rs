@@ -109,6 +109,7 @@ fn request(arguments: &RunArguments, config: &Config) -> Result<TaskRequest, Fai
         timeout: None,
         userdata: None,
         targets: None,
+        plan_job: None,
     })
 }
 
