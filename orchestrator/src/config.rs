@@ -47,10 +47,18 @@ pub struct Config {
     pub task_files_size: u64,
     /// How many nodes may run tasks at once, over all jobs.
     pub task_concurrency: usize,
+    /// How many nodes may run Puppet at once, over all jobs.
+    pub compile_concurrency: usize,
     /// How long a node has to be reachable and to answer.
     pub pcp_timeout: Duration,
+    /// How many questions an agent that has a task may leave unanswered before the task is lost.
+    pub allowed_pcp_status_requests: u32,
     /// How long a task may take on a node when its job does not say.
     pub default_task_node_timeout: Duration,
+    /// How long Puppet may take on a node when its job does not say.
+    pub default_deploy_node_timeout: Duration,
+    /// For how long ended jobs are kept.
+    pub job_prune_threshold: Duration,
     /// The largest message in bytes that is sent or taken.
     pub max_message_size: usize,
     /// Who may call.
@@ -104,6 +112,31 @@ impl Config {
         let node_groups = check.node_groups(&section);
         let with_server = section.master_url.is_some();
         let environments = check.environments(section.environments, with_server);
+        let deploy_node_timeout = check.lasting(
+            "default-deploy-node-timeout",
+            section.default_deploy_node_timeout,
+            defaults::DEPLOY_NODE_TIMEOUT,
+        );
+        let compile_concurrency = section
+            .global_concurrent_compiles
+            .unwrap_or(defaults::GLOBAL_CONCURRENT_COMPILES);
+        if compile_concurrency == 0 {
+            check.fault("global-concurrent-compiles", "must be at least 1");
+        }
+        let status_requests = section
+            .allowed_pcp_status_requests
+            .unwrap_or(defaults::ALLOWED_PCP_STATUS_REQUESTS);
+        if status_requests == 0 {
+            check.fault("allowed-pcp-status-requests", "must be at least 1");
+        }
+        let job_prune_threshold = check.lasting(
+            "job-prune-threshold",
+            section.job_prune_threshold,
+            defaults::JOB_PRUNE_THRESHOLD,
+        );
+        if job_prune_threshold < defaults::LEAST_JOB_PRUNE_THRESHOLD {
+            check.fault("job-prune-threshold", "must be at least 2 days");
+        }
         let max_message_size = match section.max_message_size {
             Some(Size(bytes)) => usize::try_from(bytes).unwrap_or(usize::MAX),
             None => pcp::message::DEFAULT_MAX_MESSAGE,
@@ -123,8 +156,12 @@ impl Config {
                 .task_files_size
                 .map_or(defaults::TASK_FILES_SIZE, |Size(bytes)| bytes),
             task_concurrency: usize::try_from(task_concurrency).unwrap_or(usize::MAX),
+            compile_concurrency: usize::try_from(compile_concurrency).unwrap_or(usize::MAX),
             pcp_timeout,
+            allowed_pcp_status_requests: status_requests,
             default_task_node_timeout: task_node_timeout,
+            default_deploy_node_timeout: deploy_node_timeout,
+            job_prune_threshold,
             max_message_size,
             access,
             log: file.log.into(),
@@ -316,6 +353,14 @@ impl fmt::Display for Config {
         writeln!(f, "  pcp-timeout: \"{}s\"", self.pcp_timeout.as_secs())?;
         let timeout = self.default_task_node_timeout.as_secs();
         writeln!(f, "  default-task-node-timeout: \"{timeout}s\"")?;
+        let timeout = self.default_deploy_node_timeout.as_secs();
+        writeln!(f, "  default-deploy-node-timeout: \"{timeout}s\"")?;
+        let compiles = self.compile_concurrency;
+        writeln!(f, "  global-concurrent-compiles: {compiles}")?;
+        let questions = self.allowed_pcp_status_requests;
+        writeln!(f, "  allowed-pcp-status-requests: {questions}")?;
+        let kept = self.job_prune_threshold.as_secs();
+        writeln!(f, "  job-prune-threshold: \"{kept}s\"")?;
         writeln!(f, "  max-message-size: {}", self.max_message_size)?;
         writeln!(f, "}}")?;
         self.access.write_sections(f)

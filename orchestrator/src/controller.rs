@@ -5,22 +5,26 @@
 mod compose;
 mod fleet;
 mod inbox;
+mod report;
 mod run;
 mod schedule;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use orchestrator_api::{JobState, NodeState};
+use orchestrator_api::JobState;
 use pcp::message::{Message, MessageId};
 use pcp::uri::Certname;
 use pxp::{JsonObject, TransactionId};
 
 pub(crate) use compose::Composer;
 pub(crate) use fleet::{Fleet, Presence};
+pub(crate) use report::REPORT;
+pub(crate) use run::lease;
 
-use crate::job::{Job, JobId, Stop};
+use crate::job::{Action, Job, JobId};
 use crate::outcome::Outcome;
-use crate::store::{Change, Known, NewNode, Secret, SeenNode, Unfinished};
+use crate::store::{Change, Known, Late, Lookup, NewNode, NodeEnd, Secret, SeenNode, Unfinished};
 use run::{Phase, Run};
 
 /// What every orchestrator needs to be told.
@@ -28,6 +32,12 @@ use run::{Phase, Run};
 pub(crate) struct Settings {
     /// How many nodes may run tasks at once, over all jobs.
     pub(crate) task_concurrency: usize,
+    /// How many nodes may run Puppet at once, over all jobs.
+    pub(crate) compile_concurrency: usize,
+    /// Milliseconds that an agent which has a task may be silent before the task counts as lost.
+    pub(crate) lease: u64,
+    /// Whether there is somebody to ask for the reports of Puppet runs.
+    pub(crate) reports: bool,
     /// Milliseconds that a node has to be reachable and to answer.
     pub(crate) pcp_timeout: u64,
     /// The largest message in bytes that will be sent.
@@ -47,7 +57,10 @@ pub(crate) struct Now {
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) id: JobId,
+    pub(crate) action: Action,
     pub(crate) nodes: Vec<NewNode>,
+    /// How many of them may run at once.
+    pub(crate) concurrency: Option<u64>,
     pub(crate) request: JsonObject,
     /// Milliseconds on each node.
     pub(crate) time_limit: u64,
@@ -61,7 +74,10 @@ pub(crate) struct Output {
     /// To be sent.
     pub(crate) messages: Vec<Message>,
     /// To be looked up in the database; the answers go to [`Controller::looked_up`].
-    pub(crate) lookups: Vec<(TransactionId, Certname)>,
+    pub(crate) lookups: Vec<Lookup>,
+    /// Reports to be looked for, by what the agent called the run; the answers go to
+    /// [`Controller::reported`].
+    pub(crate) reports: Vec<(TransactionId, String)>,
     /// Jobs that have ended.
     pub(crate) ended: Vec<JobId>,
 }
@@ -102,8 +118,10 @@ pub(crate) struct Controller {
     transactions: HashMap<TransactionId, Key>,
     /// Requests on their way, by the id that a broker's error would name.
     requests: HashMap<MessageId, Key>,
-    /// Nodes that have been sent a request.
+    /// Nodes that have been sent a request and have not ended.
     running: BTreeSet<Key>,
+    /// How many of them take a place, by what they run.
+    places: Places,
     /// Nodes that went away a moment ago and may come back.
     waiting: BTreeSet<Key>,
     /// Running and waiting nodes by certname.
@@ -111,10 +129,32 @@ pub(crate) struct Controller {
     output: Output,
 }
 
+/// How many nodes run what.
+#[derive(Debug, Default)]
+struct Places {
+    tasks: usize,
+    compiles: usize,
+}
+
+impl Places {
+    fn of(&mut self, action: Action) -> &mut usize {
+        match action {
+            Action::TaskRun => &mut self.tasks,
+            Action::PuppetRun => &mut self.compiles,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct ActiveJob {
     job: Job,
+    action: Action,
+    /// Whether a Puppet run was asked to only look, and not to only look.
+    asked_noop: Option<(bool, bool)>,
     runs: Vec<Run>,
+    /// How many nodes may run at once, and how many do.
+    concurrency: usize,
+    places: usize,
     /// Nodes that wait for their turn.
     ready: VecDeque<u32>,
     /// What agents are sent; nothing after a restart when it held sensitive parameters.
@@ -139,6 +179,43 @@ enum Mesh {
     },
 }
 
+impl ActiveJob {
+    fn new(
+        id: JobId,
+        action: Action,
+        job: Job,
+        runs: Vec<Run>,
+        concurrency: Option<u64>,
+        request: Option<JsonObject>,
+        time_limit: u64,
+    ) -> Self {
+        let most = concurrency.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+        let is_puppet = action == Action::PuppetRun;
+        Self {
+            job,
+            action,
+            asked_noop: request
+                .as_ref()
+                .filter(|_| is_puppet)
+                .map(compose::asked_noop),
+            runs,
+            concurrency: most.unwrap_or(usize::MAX),
+            places: 0,
+            ready: VecDeque::new(),
+            request: request.map(|request| match action {
+                Action::TaskRun => request,
+                Action::PuppetRun => compose::with_job(request, id),
+            }),
+            time_limit,
+        }
+    }
+
+    fn with_ready(mut self, ready: VecDeque<u32>) -> Self {
+        self.ready = ready;
+        self
+    }
+}
+
 impl Controller {
     pub(crate) fn new(now: Now, settings: Settings, composer: Composer) -> Self {
         Self {
@@ -152,6 +229,7 @@ impl Controller {
             transactions: HashMap::new(),
             requests: HashMap::new(),
             running: BTreeSet::new(),
+            places: Places::default(),
             waiting: BTreeSet::new(),
             interest: HashMap::new(),
             output: Output::default(),
@@ -196,7 +274,9 @@ impl Controller {
     pub(crate) fn submit(&mut self, now: Now, submission: Submission) {
         let Submission {
             id,
+            action,
             nodes,
+            concurrency,
             request,
             time_limit,
         } = submission;
@@ -208,48 +288,20 @@ impl Controller {
             self.transactions
                 .insert(run.transaction.clone(), (id, index));
         }
-        let job = ActiveJob {
-            job: Job::new(runs.len()),
-            ready: (0..).take(runs.len()).collect(),
+        let ready = (0..).take(runs.len()).collect();
+        let job = Job::new(runs.len());
+        let job = ActiveJob::new(
+            id,
+            action,
+            job,
             runs,
-            request: Some(request),
+            concurrency,
+            Some(request),
             time_limit,
-        };
+        )
+        .with_ready(ready);
         self.jobs.insert(id, job);
         self.rotation.push_back(id);
-        self.schedule(now);
-    }
-
-    /// A job is to stop. A job that has ended stays as it is.
-    pub(crate) fn stop(&mut self, now: Now, id: JobId, mode: Stop) {
-        let Some(active) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let stopped = active.job.stop(mode);
-        active.ready.clear();
-        let (last, first): (Vec<_>, Vec<_>) = stopped
-            .states
-            .into_iter()
-            .partition(|state| state.is_final());
-        for state in first {
-            self.enter(now, id, state);
-        }
-        for (index, state) in stopped.ended {
-            let Ok(node) = u32::try_from(index) else {
-                continue;
-            };
-            let message = match state {
-                NodeState::Stopped => {
-                    "the job was stopped by force; the task may still run on the node"
-                }
-                _ => "the job was stopped before the task was started",
-            };
-            self.forget((id, node));
-            self.ended(now, (id, node), state, None, Some(message.to_owned()));
-        }
-        for state in last {
-            self.enter(now, id, state);
-        }
         self.schedule(now);
     }
 
@@ -273,19 +325,42 @@ impl Controller {
     }
 
     /// What the database knows about a transaction that has an outcome but no active job.
-    pub(crate) fn looked_up(&mut self, transaction: &TransactionId, node: &Certname, known: Known) {
+    pub(crate) fn looked_up(&mut self, now: Now, lookup: Lookup, known: Known) {
+        let Lookup {
+            transaction,
+            certname,
+            outcome,
+        } = lookup;
         match known {
-            Known::Ended => self.acknowledge(node, transaction),
+            Known::Ended => self.acknowledge(&certname, &transaction),
+            Known::GivenUp => {
+                self.late(now, &transaction, outcome);
+                self.acknowledge(&certname, &transaction);
+            }
             Known::Unknown => {
                 // The agent would send it for ever. Its spool keeps it for an operator to find.
-                tracing::warn!(transaction_id = %transaction, certname = %node, "outcome of an unknown transaction");
-                self.acknowledge(node, transaction);
+                tracing::warn!(transaction_id = %transaction, %certname, "outcome of an unknown transaction");
+                self.acknowledge(&certname, &transaction);
             }
             Known::Open => {}
             Known::OfAnother => {
-                tracing::warn!(transaction_id = %transaction, certname = %node, "outcome of another node's transaction");
+                tracing::warn!(transaction_id = %transaction, %certname, "outcome of another node's transaction");
             }
         }
+    }
+
+    /// Keeps what the agent of a node that had been given up has reported after all.
+    fn late(&mut self, now: Now, transaction: &TransactionId, outcome: Outcome) {
+        tracing::info!(transaction_id = %transaction, "late outcome of a node that had been given up");
+        let late = Late {
+            state: outcome.end.into(),
+            at: now.wall,
+            result: Secret(outcome.result),
+        };
+        self.output.changes.push(Change::NodeLate {
+            transaction: transaction.clone(),
+            late: Box::new(late),
+        });
     }
 
     /// Records how a node ended, unless that has been recorded before.
@@ -298,41 +373,41 @@ impl Controller {
             return;
         };
         let Some(job_state) = active.job.end(index, outcome.end) else {
+            let given_up = active.runs.get_mut(index).filter(|run| run.given_up);
+            if let Some(run) = given_up {
+                run.given_up = false;
+                let transaction = run.transaction.clone();
+                self.late(now, &transaction, outcome);
+            }
             return;
         };
         let Some(state) = active.job.node(index) else {
             return;
         };
+        if let Some(run) = active.runs.get_mut(index) {
+            run.given_up = outcome.given_up;
+        }
         self.forget(key);
-        self.ended(now, key, state, Some(outcome.result), outcome.message);
+        self.ended(now, key, NodeEnd::of(state, outcome));
         if let Some(state) = job_state {
             self.enter(now, id, state);
         }
     }
 
     /// Writes the end of a node down.
-    fn ended(
-        &mut self,
-        now: Now,
-        key: Key,
-        state: NodeState,
-        result: Option<serde_json::Value>,
-        message: Option<String>,
-    ) {
+    fn ended(&mut self, now: Now, key: Key, end: NodeEnd) {
         let (job, node) = key;
         let Some(run) = self.run(key) else { return };
         let certname = run.certname.clone();
         let transaction = &run.transaction;
         tracing::debug!(job_id = %job, transaction_id = %transaction, %certname,
-            state = state.text(), "node ended");
+            state = end.state.text(), "node ended");
         self.output.changes.push(Change::NodeEnded {
             job,
             node,
             certname,
-            state,
             at: now.wall,
-            result: Secret(result),
-            message,
+            end: Box::new(end),
         });
     }
 
@@ -357,6 +432,7 @@ impl Controller {
 
     /// Nothing is waited for from this node any more.
     fn forget(&mut self, key: Key) {
+        self.leave_place(key);
         self.running.remove(&key);
         self.waiting.remove(&key);
         let Some(run) = self.run_mut(key) else { return };
@@ -369,6 +445,36 @@ impl Controller {
             if keys.is_empty() {
                 self.interest.remove(&certname);
             }
+        }
+    }
+
+    /// The node runs: it takes a place of its kind and of its job.
+    fn take_place(&mut self, (id, node): Key) {
+        let Some(active) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let index = usize::try_from(node).unwrap_or(usize::MAX);
+        if let Some(run) = active.runs.get_mut(index)
+            && !run.has_place
+        {
+            run.has_place = true;
+            active.places += 1;
+            *self.places.of(active.action) += 1;
+        }
+    }
+
+    /// The node does not run any more.
+    fn leave_place(&mut self, (id, node): Key) {
+        let Some(active) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let index = usize::try_from(node).unwrap_or(usize::MAX);
+        if let Some(run) = active.runs.get_mut(index)
+            && run.has_place
+        {
+            run.has_place = false;
+            active.places -= 1;
+            *self.places.of(active.action) -= 1;
         }
     }
 

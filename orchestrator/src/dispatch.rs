@@ -3,6 +3,8 @@
 //! database refuses, it takes nothing from the mesh and tries again: agents keep what they have to
 //! tell.
 
+mod asks;
+
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -15,10 +17,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{Controller, Counts, Now, Presence, Submission};
+use crate::controller::{Composer, Controller, Counts, Now, Presence, Submission};
 use crate::job::{JobId, Stop};
 use crate::library::Library;
-use crate::store::{Change, Known, Store, StoreError};
+use crate::reports::ReportPort;
+use crate::store::{Change, Known, Lookup, Store, StoreError};
+use asks::Asks;
+
+pub(crate) use asks::AskError;
 
 /// How many requests of the API may wait. Each caller waits for its answer.
 const COMMANDS: usize = 64;
@@ -116,6 +122,11 @@ enum Command {
         nodes: Option<Vec<Certname>>,
         reply: oneshot::Sender<InventoryAnswer>,
     },
+    Output {
+        certname: Certname,
+        request: pxp::OutputRequest,
+        reply: asks::Reply,
+    },
 }
 
 impl DispatchHandle {
@@ -154,6 +165,31 @@ impl DispatchHandle {
         self.ask(command, answer).await
     }
 
+    /// What a task has written, from its agent. `wait` is how long the agent may take when there is
+    /// nothing to say yet.
+    ///
+    /// # Errors
+    /// [`NoAnswer`], or in the answer why the agent gives none.
+    pub(crate) async fn output(
+        &self,
+        certname: Certname,
+        request: pxp::OutputRequest,
+        wait: Duration,
+    ) -> Result<Result<pxp::JsonObject, AskError>, NoAnswer> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Output {
+            certname,
+            request,
+            reply,
+        };
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| NoAnswer::Ended)?;
+        match tokio::time::timeout(wait + ANSWER, answer).await {
+            Ok(answer) => answer.map_err(|_| NoAnswer::Ended),
+            Err(_) => Ok(Err(AskError::Silent)),
+        }
+    }
+
     async fn ask<T>(&self, command: Command, answer: oneshot::Receiver<T>) -> Result<T, NoAnswer> {
         let asked = async {
             let sent = self.commands.send(command).await;
@@ -172,7 +208,7 @@ impl DispatchHandle {
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-type Answers = Vec<(pxp::TransactionId, Certname, Known)>;
+type Answers = Vec<(Lookup, Known)>;
 
 /// The task that owns the controller.
 pub(crate) struct Dispatcher {
@@ -191,7 +227,11 @@ pub(crate) struct Dispatcher {
     current: Batch,
     writing: Pending<Result<(), StoreError>>,
     retry_at: Instant,
-    lookups: Vec<(pxp::TransactionId, Certname)>,
+    lookups: Vec<Lookup>,
+    /// Questions of the API to agents.
+    asks: Asks,
+    /// Where reports of Puppet runs are looked for, when there is such a place.
+    reports: Option<ReportPort>,
     looking: Pending<Result<Answers, StoreError>>,
     /// On the disk as far as needed, and waiting for the broker.
     outbox: VecDeque<Message>,
@@ -237,6 +277,8 @@ impl Dispatcher {
         library: Library,
         clock: Clock,
         mesh: MeshPort,
+        composer: Composer,
+        reports: Option<ReportPort>,
     ) -> (Self, DispatchHandle) {
         let (command_sender, commands) = mpsc::channel(COMMANDS);
         let (status, status_seen) = watch::channel(Status::default());
@@ -259,6 +301,8 @@ impl Dispatcher {
             writing: None,
             retry_at: clock.0,
             lookups: vec![],
+            asks: Asks::new(composer),
+            reports,
             looking: None,
             outbox: VecDeque::new(),
         };
@@ -291,6 +335,9 @@ impl Dispatcher {
                     self.controller.tick(self.clock.now());
                 }
                 Some(command) = self.commands.recv() => self.command(command),
+                Some((transaction, found)) = found(&mut self.reports), if !refused => {
+                    self.controller.reported(self.clock.now(), &transaction, found);
+                }
                 event = self.mesh.incoming.recv(), if !refused && self.outbox.len() < OUTBOX => {
                     let Some(event) = event else { break };
                     self.event(event);
@@ -312,6 +359,15 @@ impl Dispatcher {
                 let answer = self.inventory(nodes);
                 // A caller that has gone away needs no answer.
                 drop(reply.send(answer));
+            }
+            Command::Output {
+                certname,
+                request,
+                reply,
+            } => {
+                let action = ("output", "read");
+                let message = self.asks.ask(&certname, action, &request, reply);
+                self.outbox.extend(message);
             }
         }
     }
@@ -347,7 +403,11 @@ impl Dispatcher {
                 self.broker = Some(broker);
                 self.controller.mesh_connected(now, max_message);
             }
-            MeshEvent::Message(message) => self.controller.message(now, &message),
+            MeshEvent::Message(message) => {
+                if !self.asks.take(&message) {
+                    self.controller.message(now, &message);
+                }
+            }
             MeshEvent::Disconnected => {
                 self.broker = None;
                 self.controller.mesh_disconnected(now);
@@ -362,6 +422,16 @@ impl Dispatcher {
         self.next.messages.extend(output.messages);
         self.next.ended.extend(output.ended);
         self.lookups.extend(output.lookups);
+        for (transaction, uuid) in output.reports {
+            let sent = self
+                .reports
+                .as_ref()
+                .is_some_and(|port| port.wanted.try_send((transaction, uuid)).is_ok());
+            if !sent {
+                // The controller's own clock ends the wait.
+                tracing::debug!("a report is not looked for");
+            }
+        }
     }
 
     /// Writes and sends what can be.
@@ -444,8 +514,9 @@ impl Dispatcher {
         self.looking = None;
         match result {
             Ok(answers) => {
-                for (transaction, certname, known) in answers {
-                    self.controller.looked_up(&transaction, &certname, known);
+                let now = self.clock.now();
+                for (lookup, known) in answers {
+                    self.controller.looked_up(now, lookup, known);
                 }
             }
             // The agents send these outcomes again.
@@ -468,6 +539,16 @@ impl Dispatcher {
             Ok(Err(error)) => tracing::warn!(error = error.with_hint(), "last changes not stored"),
             Err(_) => tracing::warn!("last changes not stored in time"),
         }
+    }
+}
+
+/// The next report; for ever when none are looked for.
+async fn found(
+    port: &mut Option<ReportPort>,
+) -> Option<(pxp::TransactionId, Option<crate::outcome::FoundReport>)> {
+    match port {
+        Some(port) => port.found.recv().await,
+        None => pending().await,
     }
 }
 

@@ -3,11 +3,15 @@
 
 mod answer;
 mod command;
+mod events;
 mod gate;
 mod inventory;
 mod jobs;
+mod output;
+mod plans;
 mod rbac;
 mod request;
+mod rerun;
 mod serve;
 mod status;
 mod tasks;
@@ -17,9 +21,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use daemon::Tasks;
 use orchestrator_api::{ApiError, Collection, Command, ErrorKind, Index, path};
+use tokio::sync::RwLock;
 
 pub(crate) use serve::serve;
 
@@ -45,6 +50,9 @@ pub(crate) struct Api {
     pub(crate) estate: Estate,
     pub(crate) library: Library,
     pub(crate) settings: Arc<ApiSettings>,
+    /// Held for reading from the storing of a job until it is handed on, and for writing by whoever
+    /// must know that every job which is stored has been handed on.
+    pub(crate) submissions: Arc<RwLock<()>>,
     /// For what must be done to its end although its caller goes away.
     pub(crate) tasks: Tasks,
 }
@@ -56,20 +64,41 @@ pub(crate) struct ApiSettings {
     pub(crate) authority: String,
     /// Seconds that a task may take on each node when the request does not say.
     pub(crate) task_node_timeout: u64,
+    /// Seconds that Puppet may take on each node when the request does not say.
+    pub(crate) deploy_node_timeout: u64,
 }
 
 /// All endpoints.
 pub(crate) fn router(api: Api) -> Router {
     let commands = Router::new()
         .route("/orchestrator/v1/command/task", post(command::task))
-        .route("/orchestrator/v1/command/stop", post(command::stop));
+        .route("/orchestrator/v1/command/deploy", post(command::deploy))
+        .route("/orchestrator/v1/command/stop", post(command::stop))
+        .route("/orchestrator/v1/command/rerun", post(rerun::rerun))
+        .route("/orchestrator/v1/command/plan_start", post(plans::start))
+        .route("/orchestrator/v1/command/plan_task", post(plans::task))
+        .route("/orchestrator/v1/command/plan_finish", post(plans::finish));
     let collections = Router::new()
         .route("/orchestrator/v1", get(index))
         .route("/orchestrator/v1/jobs", get(jobs::list))
         .route("/orchestrator/v1/jobs/{job}", get(jobs::one))
         .route("/orchestrator/v1/jobs/{job}/nodes", get(jobs::nodes))
+        .route(
+            "/orchestrator/v1/jobs/{job}/nodes/{node}/output",
+            get(output::output),
+        )
         .route("/orchestrator/v1/jobs/{job}/report", get(jobs::report))
-        .route("/orchestrator/v1/jobs/{job}/events", get(jobs::events))
+        .route("/orchestrator/v1/jobs/{job}/events", get(events::events))
+        .route("/orchestrator/v1/plan_jobs", get(plans::list))
+        .route("/orchestrator/v1/plan_jobs/{plan}", get(plans::one))
+        .route(
+            "/orchestrator/v1/plan_jobs/{plan}/events",
+            get(plans::events),
+        )
+        .route(
+            "/orchestrator/v1/plan_jobs/{plan}/event/{event}",
+            get(plans::event),
+        )
         .route("/orchestrator/v1/tasks", get(tasks::list))
         .route("/orchestrator/v1/tasks/{module}/{task}", get(tasks::one))
         .route(
@@ -77,6 +106,12 @@ pub(crate) fn router(api: Api) -> Router {
             get(inventory::list).post(inventory::some),
         )
         .route("/orchestrator/v1/inventory/{node}", get(inventory::one));
+    let refused = LATER.iter().fold(Router::new(), |router, (path, msg)| {
+        router.route(
+            &format!("/orchestrator/v1/{path}"),
+            any(|uri| not_yet(uri, msg)),
+        )
+    });
     let open = Router::new()
         .route("/status/v1/services", get(status::services))
         .route("/status/v1/services/{service}", get(status::service))
@@ -89,6 +124,7 @@ pub(crate) fn router(api: Api) -> Router {
     // The last layer is the first that a request meets: who it is, then what they may do.
     commands
         .merge(collections)
+        .merge(refused)
         .route_layer(from_fn_with_state(api.clone(), gate::permit))
         .merge(users)
         .route_layer(from_fn_with_state(api.clone(), request::authenticate))
@@ -115,14 +151,50 @@ async fn index(base: Base) -> Answer<Index> {
         status: "GA".to_owned(),
         collections: vec![
             collection("jobs", path::JOBS),
+            collection("plan_jobs", path::PLAN_JOBS),
             collection("tasks", path::TASKS),
             collection("inventory", path::INVENTORY),
         ],
         commands: vec![
+            command("deploy", path::COMMAND_DEPLOY),
             command("task", path::COMMAND_TASK),
             command("stop", path::COMMAND_STOP),
+            command("rerun", path::COMMAND_RERUN),
+            command("plan_start", path::COMMAND_PLAN_START),
+            command("plan_task", path::COMMAND_PLAN_TASK),
+            command("plan_finish", path::COMMAND_PLAN_FINISH),
         ],
     })
+}
+
+/// What the original has and this does not, each with what to do instead. It is refused by name:
+/// nobody shall believe that something is scheduled.
+const LATER: [(&str, &str); 16] = [
+    ("command/schedule_deploy", SCHEDULES),
+    ("command/schedule_task", SCHEDULES),
+    ("command/schedule_plan", SCHEDULES),
+    ("scheduled_jobs", SCHEDULES),
+    ("scheduled_jobs/{rest}", SCHEDULES),
+    ("scheduled_jobs/environment_jobs/{rest}", SCHEDULES),
+    ("command/plan_run", PLANS),
+    ("command/environment_plan_run", PLANS),
+    ("command/stop_plan", PLANS),
+    ("plans", PLANS),
+    ("plans/{module}/{plan}", PLANS),
+    ("command/task_target", TARGETS),
+    ("scopes/task_targets", TARGETS),
+    ("scopes/task_targets/{target}", TARGETS),
+    ("rollouts", ROLLOUTS),
+    ("rollouts/{rest}", ROLLOUTS),
+];
+
+const SCHEDULES: &str = "schedules are not supported; call the command at the time from a timer";
+const PLANS: &str = "plans are not run here; run them with Bolt, which reports them as plan jobs";
+const TARGETS: &str = "task targets are not supported; give roles task patterns and node scopes";
+const ROLLOUTS: &str = "rollouts are not supported; run one job after another";
+
+async fn not_yet(uri: axum::http::Uri, msg: &'static str) -> Answer<()> {
+    Answer::from(ApiError::new(ErrorKind::NotFound, msg).with("path", uri.path()))
 }
 
 async fn not_found(uri: axum::http::Uri) -> Answer<()> {

@@ -4,11 +4,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use orchestrator_api::{JobState, NodeState};
+use orchestrator_api::{JobState, JobType, NodeState};
 
 /// A job's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct JobId(pub(crate) i64);
+
+/// A plan job's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PlanId(pub(crate) i64);
 
 /// The text is not a job's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +30,31 @@ pub(crate) struct Job {
     unsuccessful: usize,
 }
 
+/// What a job has its nodes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// `task run`.
+    TaskRun,
+    /// `pxp-module-puppet run`.
+    PuppetRun,
+}
+
+impl From<JobType> for Action {
+    fn from(job_type: JobType) -> Self {
+        match job_type {
+            JobType::Deploy => Self::PuppetRun,
+            JobType::Task
+            | JobType::PlanTask
+            | JobType::PlanScript
+            | JobType::PlanUpload
+            | JobType::PlanCommand
+            | JobType::PlanWait
+            | JobType::PlanApply
+            | JobType::PlanApplyPrep => Self::TaskRun,
+        }
+    }
+}
+
 /// How a node ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -35,6 +64,19 @@ pub(crate) enum End {
     Failed,
     /// The task could not be run.
     Errored,
+    /// It was killed, or given up, because the job is stopped by force.
+    Stopped,
+}
+
+impl From<End> for NodeState {
+    fn from(end: End) -> Self {
+        match end {
+            End::Finished => Self::Finished,
+            End::Failed => Self::Failed,
+            End::Errored => Self::Errored,
+            End::Stopped => Self::Stopped,
+        }
+    }
 }
 
 /// How a job is stopped.
@@ -42,15 +84,17 @@ pub(crate) enum End {
 pub(crate) enum Stop {
     /// Nodes that run are waited for.
     Gentle,
-    /// The job ends at once; what runs on nodes is not touched.
+    /// What runs on nodes is killed.
     Force,
 }
 
 /// What a stop has changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stopped {
-    /// The nodes that it ended, and how.
-    pub(crate) ended: Vec<(usize, NodeState)>,
+    /// The nodes that it ended: they are skipped.
+    pub(crate) skipped: Vec<usize>,
+    /// The nodes whose agents are to kill what runs.
+    pub(crate) stopping: Vec<usize>,
     /// The states that the job went through, in order.
     pub(crate) states: Vec<JobState>,
 }
@@ -112,10 +156,10 @@ impl Job {
     pub(crate) fn end(&mut self, index: usize, end: End) -> Option<Option<JobState>> {
         let node = self.nodes.get_mut(index)?;
         let legal = match *node {
-            NodeState::Running => true,
+            NodeState::Running => end != End::Stopped,
+            NodeState::Stopping => true,
             NodeState::New | NodeState::Ready => end == End::Errored,
-            NodeState::Stopping
-            | NodeState::Stopped
+            NodeState::Stopped
             | NodeState::Finished
             | NodeState::Failed
             | NodeState::Errored
@@ -124,11 +168,7 @@ impl Job {
         if !legal {
             return None;
         }
-        *node = match end {
-            End::Finished => NodeState::Finished,
-            End::Failed => NodeState::Failed,
-            End::Errored => NodeState::Errored,
-        };
+        *node = end.into();
         self.open -= 1;
         if end != End::Finished {
             self.unsuccessful += 1;
@@ -136,8 +176,8 @@ impl Job {
         Some(self.close())
     }
 
-    /// The job is to stop. Nodes that wait are skipped; nodes that run are waited for, or given up
-    /// by [`Stop::Force`]. Stopping twice, or after the end, changes nothing.
+    /// The job is to stop. Nodes that wait are skipped; nodes that run are waited for, or killed by
+    /// [`Stop::Force`]. Stopping twice, or after the end, changes nothing.
     pub(crate) fn stop(&mut self, mode: Stop) -> Stopped {
         let mut stopped = Stopped::default();
         if self.state.is_final() {
@@ -148,15 +188,19 @@ impl Job {
             stopped.states.push(JobState::Stopping);
         }
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            let end = match (*node, mode) {
-                (NodeState::New | NodeState::Ready, _) => NodeState::Skipped,
-                (NodeState::Running, Stop::Force) => NodeState::Stopped,
-                _ => continue,
-            };
-            *node = end;
-            self.open -= 1;
-            self.unsuccessful += 1;
-            stopped.ended.push((index, end));
+            match (*node, mode) {
+                (NodeState::New | NodeState::Ready, _) => {
+                    *node = NodeState::Skipped;
+                    self.open -= 1;
+                    self.unsuccessful += 1;
+                    stopped.skipped.push(index);
+                }
+                (NodeState::Running, Stop::Force) => {
+                    *node = NodeState::Stopping;
+                    stopped.stopping.push(index);
+                }
+                _ => {}
+            }
         }
         stopped.states.extend(self.close());
         stopped
@@ -175,6 +219,20 @@ impl Job {
             JobState::Failed
         };
         Some(self.state)
+    }
+}
+
+impl fmt::Display for PlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for PlanId {
+    type Err = InvalidJobId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidJobId> {
+        text.parse().map(|JobId(number)| Self(number))
     }
 }
 
@@ -222,7 +280,12 @@ mod tests {
     const NODES: usize = 5;
 
     fn operation() -> impl Strategy<Value = Operation> {
-        let end = prop_oneof![Just(End::Finished), Just(End::Failed), Just(End::Errored)];
+        let end = prop_oneof![
+            Just(End::Finished),
+            Just(End::Failed),
+            Just(End::Errored),
+            Just(End::Stopped),
+        ];
         prop_oneof![
             8 => (0..NODES + 1).prop_map(Operation::Start),
             8 => (0..NODES + 1, end).prop_map(|(node, end)| Operation::End(node, end)),
@@ -243,7 +306,7 @@ mod tests {
             }
             Operation::Stop(mode) => {
                 let stopped = job.stop(*mode);
-                for (node, _) in stopped.ended {
+                for node in stopped.skipped {
                     ends[node] += 1;
                 }
                 stopped.states
@@ -310,22 +373,23 @@ mod tests {
         let mut job = Job::new(2);
         assert_eq!(job.start(0), Some(Some(JobState::Running)));
         let stopped = job.stop(Stop::Gentle);
-        assert_eq!(stopped.ended, [(1, NodeState::Skipped)]);
+        assert_eq!(stopped.skipped, [1]);
         assert_eq!(stopped.states, [JobState::Stopping]);
         assert_eq!(job.stop(Stop::Gentle), Stopped::default());
         assert_eq!(job.end(0, End::Finished), Some(Some(JobState::Stopped)));
     }
 
     #[test]
-    fn a_forced_stop_ends_the_job_at_once() {
+    fn a_forced_stop_has_what_runs_killed() {
         let mut job = Job::new(2);
         job.start(0);
+        assert_eq!(job.end(0, End::Stopped), None, "nobody has stopped it");
         let stopped = job.stop(Stop::Force);
-        assert_eq!(
-            stopped.ended,
-            [(0, NodeState::Stopped), (1, NodeState::Skipped)]
-        );
-        assert_eq!(stopped.states, [JobState::Stopping, JobState::Stopped]);
+        assert_eq!((stopped.skipped, stopped.stopping), (vec![1], vec![0]));
+        assert_eq!(stopped.states, [JobState::Stopping]);
+        assert_eq!(job.node(0), Some(NodeState::Stopping));
+        assert_eq!(job.stop(Stop::Force), Stopped::default());
+        assert_eq!(job.end(0, End::Stopped), Some(Some(JobState::Stopped)));
         assert_eq!(job.end(0, End::Finished), None);
     }
 

@@ -12,6 +12,7 @@ mod classifier;
 mod code;
 pub mod config;
 mod controller;
+mod deploy;
 mod dispatch;
 mod estate;
 mod http;
@@ -19,8 +20,10 @@ mod job;
 mod library;
 mod mesh;
 mod outcome;
+mod prune;
 mod puppetdb;
 mod puppetserver;
+mod reports;
 mod scope;
 mod store;
 mod submission;
@@ -38,6 +41,7 @@ use identity::{Current, Derived, IdentityError, TlsVersions};
 use pcp::uri::{ClientType, Uri};
 use pcp_client::{ClientConfig, FEATURE_CONTENT};
 use tokio::net::TcpListener;
+use tokio::sync::RwLock;
 
 pub use config::Config;
 
@@ -48,6 +52,7 @@ use dispatch::{Clock, Dispatcher, MeshPort};
 use estate::Estate;
 use http::{Api, ApiSettings};
 use library::Library;
+use reports::{InPuppetDb, ReportSource};
 use store::{Store, StoreError};
 
 /// Why the orchestrator does not start.
@@ -97,6 +102,9 @@ pub struct Bound {
     store: Store,
     listener: TcpListener,
     address: SocketAddr,
+    /// Where reports of Puppet runs are found, when that is not PuppetDB.
+    reports: Option<Arc<dyn ReportSource>>,
+    submissions: Arc<RwLock<()>>,
 }
 
 impl Bound {
@@ -119,6 +127,8 @@ impl Bound {
             store,
             listener,
             address,
+            reports: None,
+            submissions: Arc::default(),
         })
     }
 
@@ -167,6 +177,9 @@ impl Bound {
         let clock = Clock::start();
         let settings = Settings {
             task_concurrency: self.config.task_concurrency,
+            compile_concurrency: self.config.compile_concurrency,
+            lease: controller::lease(self.config.allowed_pcp_status_requests),
+            reports: self.reports.is_some() || !self.config.puppetdb.is_empty(),
             pcp_timeout: millis(self.config.pcp_timeout),
             max_message: self.config.max_message_size,
         };
@@ -177,7 +190,7 @@ impl Bound {
             ),
             new_id: uuid::Uuid::new_v4,
         };
-        let mut controller = Controller::new(clock.now(), settings, composer);
+        let mut controller = Controller::new(clock.now(), settings, composer.clone());
         let jobs = self.store.unfinished().await.map_err(failed)?;
         let nodes = self.store.seen_nodes().await.map_err(failed)?;
         tracing::info!(jobs = jobs.len(), nodes = nodes.len(), "state read");
@@ -187,6 +200,7 @@ impl Bound {
         controller.restore(clock.now(), nodes, jobs);
         Ok(Prepared {
             controller,
+            composer,
             clock,
             library,
         })
@@ -199,6 +213,7 @@ impl Bound {
         .map_err(StartError::Identity)?;
         let Prepared {
             controller,
+            composer,
             clock,
             library,
         } = prepared;
@@ -207,8 +222,21 @@ impl Bound {
         let estate = Estate::of(&self.config, &source);
         let server = estate::puppet_server(&self.config, &source, library.clone());
         let code = Code::start(self.config.environments, server).map_err(StartError::Thread)?;
-        let (dispatcher, dispatch) =
-            Dispatcher::new(controller, self.store.clone(), library.clone(), clock, mesh);
+        let address = self.config.puppetdb.first().cloned();
+        let reports = self.reports.or_else(|| {
+            let puppetdb = Arc::clone(estate.puppetdb.as_ref()?);
+            Some(Arc::new(InPuppetDb { puppetdb, address }))
+        });
+        let (dispatcher, dispatch) = Dispatcher::new(
+            controller,
+            self.store.clone(),
+            library.clone(),
+            clock,
+            mesh,
+            composer,
+            reports.map(|source| reports::start(source, tasks)),
+        );
+        prune::start(self.store.clone(), self.config.job_prune_threshold, tasks);
         tasks.spawn_core("dispatch", dispatcher.run(tasks.shutdown_token()));
         // What is wrong with modules is in the log before anybody asks for them.
         let surveyed = code.clone();
@@ -230,7 +258,9 @@ impl Bound {
             settings: Arc::new(ApiSettings {
                 authority: format!("{certname}:{}", self.address.port()),
                 task_node_timeout: self.config.default_task_node_timeout.as_secs(),
+                deploy_node_timeout: self.config.default_deploy_node_timeout.as_secs(),
             }),
+            submissions: self.submissions,
             tasks: tasks.clone(),
         });
         tasks.spawn_core(
@@ -244,6 +274,7 @@ impl Bound {
 /// What was known at the start.
 struct Prepared {
     controller: Controller,
+    composer: Composer,
     clock: Clock,
     library: Library,
 }

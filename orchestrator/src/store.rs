@@ -6,6 +6,9 @@ mod changes;
 mod jobs;
 mod migrate;
 mod nodes;
+mod output;
+mod plans;
+mod prune;
 mod query;
 mod row;
 mod tokens;
@@ -20,13 +23,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use tokio::sync::watch;
 
 pub(crate) use access::{AccessChange, Account, StoredRole, StoredUser};
-pub(crate) use changes::{Change, Secret};
+pub(crate) use changes::{Change, Late, NodeEnd, Secret};
 #[cfg(test)]
 pub(crate) use jobs::UnfinishedNode;
-pub(crate) use jobs::{FileRef, Known, NewJob, NewNode, Unfinished};
+pub(crate) use jobs::{FileRef, Known, Lookup, NewJob, NewNode, Unfinished};
 pub(crate) use nodes::SeenNode;
+pub(crate) use output::StoredOutput;
+pub(crate) use plans::{NewPlan, PlanEnd, StoredPlan, StoredPlanEvent};
 pub(crate) use query::{StoredEvent, StoredEvents, StoredJob, StoredNode};
 pub(crate) use tokens::{StoredToken, TokenHash};
 
@@ -45,6 +51,7 @@ pub(crate) struct Store {
     writer: Arc<Writer>,
     readers: Arc<[Worker<Connection>]>,
     next: Arc<AtomicUsize>,
+    changed: Arc<watch::Sender<()>>,
 }
 
 /// Why the database did not do what it was asked to. Nothing of the request has been stored.
@@ -133,7 +140,13 @@ impl Store {
             writer: Arc::new(Writer::start(connection)?),
             readers: readers.into(),
             next: Arc::default(),
+            changed: Arc::new(watch::Sender::new(())),
         })
+    }
+
+    /// Tells when jobs, nodes or events have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Writes, together with everything else that waits. When this answers, it is on the disk.
@@ -189,4 +202,4 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,13 +1,18 @@
 //! From a request to a job: everything that must be right before anything is stored or sent.
 
-use orchestrator_api::{ApiError, ErrorKind, TaskOptions, TaskRequest};
+use orchestrator_api::{
+    ApiError, DEFAULT_ENVIRONMENT, ErrorKind, JobOptions, JobType, TaskOptions, TaskRequest,
+};
 use pcp::uri::Certname;
-use pxp::{FileUri, Implementation, Input, JsonObject, TaskFile, TaskMetadata, TaskRun};
+use pxp::{
+    Extensions, FileUri, Implementation, Input, JsonObject, TaskFile, TaskMetadata, TaskRun, Wishes,
+};
 use serde_json::{Map, Value};
 use task_data::{InputMethod, ParameterFault, Task};
 use uuid::Uuid;
 
 use crate::auth::grant::NodeFilter;
+use crate::job::{JobId, PlanId};
 use crate::store::{FileRef, NewJob, NewNode};
 
 /// The longest description, in bytes: a sentence, not a document.
@@ -23,6 +28,27 @@ pub(crate) struct Prepared {
     pub(crate) request: JsonObject,
 }
 
+/// Who asks, and as a part of what.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) owner: String,
+    /// The plan job that it belongs to.
+    pub(crate) plan_job: Option<PlanId>,
+    /// The job that it runs once more.
+    pub(crate) rerun_of: Option<JobId>,
+}
+
+impl Origin {
+    /// A request of its own.
+    pub(crate) fn by(owner: impl Into<String>) -> Self {
+        Self {
+            owner: owner.into(),
+            plan_job: None,
+            rerun_of: None,
+        }
+    }
+}
+
 /// Checks a request against the task; `nodes` are those of its scope. Those that `permitted` does not
 /// allow are left out, which is noted in the job. `time_limit` is the one that holds when the request
 /// has none,
@@ -34,8 +60,7 @@ pub(crate) fn prepare(
     request: TaskRequest,
     mut nodes: Vec<Certname>,
     task: &Task,
-    environment: String,
-    owner: String,
+    origin: &Origin,
     permitted: &NodeFilter,
     time_limit: u64,
     at: i64,
@@ -46,10 +71,10 @@ pub(crate) fn prepare(
             "targets without an agent are not supported; use a scope of nodes",
         ));
     }
-    let description = request.description.unwrap_or_default();
-    if description.len() > MAX_DESCRIPTION {
-        return Err(invalid("the description is longer than 4096 bytes"));
-    }
+    let description = description(request.description)?;
+    let environment = request
+        .environment
+        .unwrap_or_else(|| DEFAULT_ENVIRONMENT.to_owned());
     if request.timeout == Some(0) {
         return Err(invalid("the timeout is zero"));
     }
@@ -67,7 +92,7 @@ pub(crate) fn prepare(
             ApiError::new(ErrorKind::ValidationError, msg).with("parameter", reserved.as_str())
         );
     }
-    let notes = leave_out(permitted, &mut nodes, &owner, &name)?;
+    let notes = leave_out(permitted, &mut nodes, &origin.owner, &name)?;
     let mut params = task
         .check_parameters(&request.params)
         .map_err(|faults| parameter_error(&name, &faults))?;
@@ -85,22 +110,16 @@ pub(crate) fn prepare(
             path: file.path.clone(),
         })
         .collect();
-    let nodes = nodes
-        .into_iter()
-        .filter_map(|certname| {
-            // A UUID always is a transaction id.
-            let transaction = Uuid::now_v7().to_string().parse().ok()?;
-            Some(NewNode {
-                certname,
-                transaction,
-            })
-        })
-        .collect();
+    let job_type = match origin.plan_job {
+        Some(_) => JobType::PlanTask,
+        None => JobType::Task,
+    };
     let job = NewJob {
-        owner,
-        options: TaskOptions {
+        job_type,
+        owner: origin.owner.clone(),
+        options: JobOptions::Task(TaskOptions {
             description,
-            plan_job: None,
+            plan_job: origin.plan_job.map(|plan| plan.to_string()),
             noop,
             task: name,
             sensitive,
@@ -110,15 +129,43 @@ pub(crate) fn prepare(
             environment,
             timeout: request.timeout,
             notes,
-        },
+            rerun_of: origin.rerun_of.map(|job| job.to_string()),
+        }),
         userdata: request.userdata.unwrap_or_default(),
         request: stored,
         files,
         time_limit,
-        nodes,
+        nodes: transactions(nodes),
+        concurrency: None,
+        plan_job: origin.plan_job,
         at,
     };
     Ok(Prepared { job, request: run })
+}
+
+/// A transaction for each node, which is bound to it for ever.
+pub(crate) fn transactions(nodes: Vec<Certname>) -> Vec<NewNode> {
+    nodes
+        .into_iter()
+        .filter_map(|certname| {
+            // A UUID always is a transaction id.
+            let transaction = Uuid::now_v7().to_string().parse().ok()?;
+            Some(NewNode {
+                certname,
+                transaction,
+            })
+        })
+        .collect()
+}
+
+/// A sentence, or none.
+pub(crate) fn description(given: Option<String>) -> Result<String, ApiError> {
+    let description = given.unwrap_or_default();
+    if description.len() > MAX_DESCRIPTION {
+        let msg = "the description is longer than 4096 bytes";
+        return Err(ApiError::new(ErrorKind::ValidationError, msg));
+    }
+    Ok(description)
 }
 
 /// Leaves out the nodes on which the caller may not do `what`, and says so.
@@ -223,13 +270,19 @@ fn task_run(
         input,
         input_method: None,
         metadata: Some(TaskMetadata {
-            extensions: None,
             input_method: method(metadata.input_method),
             implementations,
             files: Some(metadata.files.clone()),
             features: None,
+            extensions: Some(Extensions {
+                pxp_mesh: Some(Wishes {
+                    time_limit: Some(time_limit),
+                    ..Wishes::default()
+                }),
+            }),
         }),
         features: None,
+        // Agents of the version before know this place only.
         timeout: Some(time_limit),
     })
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod commands;
 mod estate;
 mod fleet;
 mod played;
@@ -41,6 +42,7 @@ pub(crate) struct Server {
     base: String,
     store: crate::store::Store,
     identity: Arc<identity::Current>,
+    submissions: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Home {
@@ -115,11 +117,22 @@ impl Home {
 
     /// Starts an orchestrator whose mesh is this fleet.
     pub(crate) async fn start(&self, fleet: &Fleet) -> Server {
+        self.start_with(fleet, None).await
+    }
+
+    /// The same, with a place where reports of Puppet runs are found.
+    pub(crate) async fn start_with(
+        &self,
+        fleet: &Fleet,
+        reports: Option<Arc<dyn crate::reports::ReportSource>>,
+    ) -> Server {
         let config = self.config();
         let token = crate::create_token(&config, "ada", Duration::from_secs(600))
             .await
             .unwrap();
-        let bound = Bound::new(config.clone()).await.unwrap();
+        let mut bound = Bound::new(config.clone()).await.unwrap();
+        bound.reports = reports;
+        let submissions = Arc::clone(&bound.submissions);
         let base = format!("https://localhost:{}", bound.address().port());
         let store = bound.store.clone();
         let certificates = bound.identity();
@@ -136,6 +149,7 @@ impl Home {
             base,
             store,
             identity: certificates,
+            submissions,
         }
     }
 }

@@ -133,6 +133,9 @@ pub struct DeployOptions {
     /// The number of the job that it runs once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<String>,
+    /// What was decided for the caller: nodes that were left out because they are not permitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What was passed on to Puppet.
     #[serde(flatten)]
     pub flags: RunFlags,

@@ -33,7 +33,9 @@ pub use job::{
     EnvironmentName, Job, JobCommand, JobOptions, JobOrder, JobState, JobType, Jobs, JobsQuery,
     Order, Owner, Pagination, StateTime, TaskOptions,
 };
-pub use node::{Node, NodeOrder, NodeState, Nodes, NodesQuery, Report, ReportItem};
+pub use node::{
+    Node, NodeOrder, NodeState, Nodes, NodesQuery, Report, ReportItem, SensitiveResults,
+};
 pub use output::{NodeOutput, OutputQuery, OutputStream};
 pub use plan::{
     PlanEvent, PlanEventDetails, PlanEventType, PlanEvents, PlanFinishRequest, PlanJob, PlanJobs,

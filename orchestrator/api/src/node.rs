@@ -132,6 +132,20 @@ pub struct NodesQuery {
     /// Only nodes in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<NodeState>,
+    /// Whether results show what their tasks have marked as secrets (`_sensitive`); no when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitive: Option<SensitiveResults>,
+}
+
+/// Whether results show what their tasks have marked as secrets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SensitiveResults {
+    /// A note stands in for them.
+    #[default]
+    Redact,
+    /// They do, for whoever started the job.
+    Include,
 }
 
 /// By what nodes are ordered.

@@ -34,3 +34,18 @@ pub(super) const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 365
 
 /// The original's number of failed logins.
 pub(super) const FAILED_ATTEMPTS: u32 = 10;
+
+/// How many Puppet runs the original lets compile at once: catalogs cost the servers' processors.
+pub(super) const GLOBAL_CONCURRENT_COMPILES: u32 = 8;
+
+/// A run waits for one that is under way for up to ten minutes, and may then take as long as a task.
+pub(super) const DEPLOY_NODE_TIMEOUT: Duration = Duration::from_secs(50 * 60);
+
+/// The original's number of questions, twelve seconds apart, that a node may leave unanswered.
+pub(super) const ALLOWED_PCP_STATUS_REQUESTS: u32 = 35;
+
+/// The original's month of history.
+pub(super) const JOB_PRUNE_THRESHOLD: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The original's least: what ended on a Friday is there on a Sunday.
+pub(super) const LEAST_JOB_PRUNE_THRESHOLD: Duration = Duration::from_secs(2 * 24 * 3600);

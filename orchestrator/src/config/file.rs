@@ -115,6 +115,10 @@ pub(super) struct OrchestratorFile {
     pub(super) task_concurrency: Option<u32>,
     pub(super) pcp_timeout: Option<Lasting>,
     pub(super) default_task_node_timeout: Option<Lasting>,
+    pub(super) default_deploy_node_timeout: Option<Lasting>,
+    pub(super) global_concurrent_compiles: Option<u32>,
+    pub(super) allowed_pcp_status_requests: Option<u32>,
+    pub(super) job_prune_threshold: Option<Lasting>,
     pub(super) max_message_size: Option<Size>,
 }
 

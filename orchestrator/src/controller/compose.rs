@@ -6,33 +6,45 @@ use pcp::message::{Envelope, Flags, Message, MessageId, MessageType};
 use pcp::uri::{Certname, ClientType, Target, Uri, UriPattern};
 use pxp::{
     BlockingRequest, JsonObject, MessageKind, NonBlockingRequest, OutcomeAcknowledgement,
-    StatusQuery, TransactionId,
+    PuppetRun, StatusQuery, StopRequest, TransactionId,
 };
+use serde::Serialize;
 use uuid::Uuid;
+
+use crate::job::{Action, JobId};
 
 /// What the transaction ids of status queries begin with: an answer that carries one is about the
 /// query and not about a task.
 const QUERY: &str = "query-";
 
+/// What the transaction ids of requests to kill begin with; what follows is the transaction that they
+/// are about.
+const STOP: &str = "stop-";
+
 /// Writes messages. Identity and randomness are given to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Composer {
     pub(crate) sender: Uri,
     pub(crate) new_id: fn() -> Uuid,
 }
 
 impl Composer {
-    /// `task run` as a non-blocking request whose outcome will be acknowledged.
-    pub(super) fn task_run(
+    /// An action as a non-blocking request whose outcome will be acknowledged.
+    pub(super) fn run(
         &self,
         certname: &Certname,
         transaction: &TransactionId,
+        action: Action,
         request: &JsonObject,
     ) -> Message {
+        let module = match action {
+            Action::TaskRun => "task",
+            Action::PuppetRun => "pxp-module-puppet",
+        };
         let body = pxp::write(&NonBlockingRequest {
             transaction_id: transaction.clone(),
             notify_outcome: true,
-            module: "task".to_owned(),
+            module: module.to_owned(),
             action: "run".to_owned(),
             params: Some(request.clone()),
         });
@@ -49,11 +61,31 @@ impl Composer {
         let query = StatusQuery {
             transaction_id: about.clone(),
         };
+        let id = format!("{QUERY}{}", (self.new_id)());
+        self.blocking(certname, &id, ("status", "query"), &query)
+    }
+
+    /// `task stop`: kill what a transaction runs.
+    pub(super) fn task_stop(&self, certname: &Certname, about: &TransactionId) -> Option<Message> {
+        let stop = StopRequest {
+            transaction_id: about.clone(),
+        };
+        self.blocking(certname, &format!("{STOP}{about}"), ("task", "stop"), &stop)
+    }
+
+    /// A blocking request: its answer carries the same id.
+    pub(crate) fn blocking<T: Serialize>(
+        &self,
+        certname: &Certname,
+        id: &str,
+        (module, action): (&str, &str),
+        params: &T,
+    ) -> Option<Message> {
         let body = pxp::write(&BlockingRequest {
-            transaction_id: format!("{QUERY}{}", (self.new_id)()).parse().ok()?,
-            module: "status".to_owned(),
-            action: "query".to_owned(),
-            params: Some(JsonObject::of(&query).ok()?),
+            transaction_id: id.parse().ok()?,
+            module: module.to_owned(),
+            action: action.to_owned(),
+            params: Some(JsonObject::of(params).ok()?),
         });
         let kind = MessageKind::BlockingRequest;
         Some(self.to_agent(certname, kind, Flags::default(), body))
@@ -115,6 +147,34 @@ impl Composer {
             body: Bytes::from(body),
         }
     }
+}
+
+/// The transaction that a request to kill was about, by the id of the request.
+pub(super) fn stop_target(transaction: &TransactionId) -> Option<TransactionId> {
+    transaction.as_str().strip_prefix(STOP)?.parse().ok()
+}
+
+/// What a Puppet run is sent: the request, with the job's number, which its report will carry.
+pub(super) fn with_job(request: JsonObject, job: JobId) -> JsonObject {
+    let named = request.parse::<PuppetRun>().ok().and_then(|run| {
+        JsonObject::of(&PuppetRun {
+            job: Some(job.to_string()),
+            ..run
+        })
+        .ok()
+    });
+    named.unwrap_or(request)
+}
+
+/// Whether a Puppet run was asked to only look, and not to only look.
+pub(super) fn asked_noop(request: &JsonObject) -> (bool, bool) {
+    let flags = request.parse::<PuppetRun>().map(|run| run.flags);
+    let has = |name: &str| {
+        flags
+            .as_ref()
+            .is_ok_and(|flags| flags.iter().any(|flag| flag == name))
+    };
+    (has("--noop"), has("--no-noop"))
 }
 
 /// Whether an answer with this id answers a status query.

@@ -5,15 +5,15 @@ use pcp::body::{self, ErrorKind, InventoryResponse, InventoryUpdate};
 use pcp::message::Message;
 use pcp::uri::{Certname, ClientType};
 use pxp::{
-    ActionResult, BlockingResponse, MessageKind, NonBlockingResponse, ProvisionalResponse,
-    RpcError, Status, StatusResult, TransactionId,
+    BlockingResponse, MessageKind, NonBlockingResponse, ProvisionalResponse, RpcError, Status,
+    StatusResult, StopResult, TransactionId,
 };
 
-use super::compose::is_query;
+use super::compose::{is_query, stop_target};
 use super::run::{FIRST_QUERY, NEXT_QUERY};
 use super::{Controller, Key, Mesh, Now};
-use crate::outcome::Outcome;
-use crate::store::Change;
+use crate::outcome::{Outcome, Reason};
+use crate::store::{Change, Lookup};
 
 impl Controller {
     /// A message has come.
@@ -103,19 +103,14 @@ impl Controller {
                 if let Some(response) = read::<ProvisionalResponse>(message)
                     && let Some(key) = self.own(&response.transaction_id, sender.certname())
                 {
-                    self.accepted(key, now.mono.saturating_add(FIRST_QUERY));
+                    self.accepted(now, key, now.mono.saturating_add(FIRST_QUERY));
                 }
             }
             MessageKind::NonBlockingResponse => {
                 if let Some(response) = read::<NonBlockingResponse>(message) {
-                    let outcome = match response.results.parse::<ActionResult>() {
-                        Ok(run) => Outcome::of_run(&run),
-                        Err(_) => Outcome::errored(
-                            sender.certname().as_str(),
-                            "the agent reported an end that cannot be read",
-                        ),
-                    };
-                    self.outcome(now, &response.transaction_id, sender.certname(), outcome);
+                    let certname = sender.certname();
+                    let outcome = Outcome::of_results(certname.as_str(), &response.results);
+                    self.outcome(now, response.transaction_id, certname, outcome);
                 }
             }
             MessageKind::Error => {
@@ -123,11 +118,18 @@ impl Controller {
                     && !is_query(&error.transaction_id)
                 {
                     let certname = sender.certname();
-                    let outcome = Outcome::errored(certname.as_str(), error.description);
-                    self.outcome(now, &error.transaction_id, certname, outcome);
+                    if let Some(about) = stop_target(&error.transaction_id) {
+                        let shown: String =
+                            error.description.chars().take(MAX_ERROR_TEXT).collect();
+                        self.stop_refused(now, &about, certname, &shown);
+                        return;
+                    }
+                    let reason = Reason::Refused;
+                    let outcome = Outcome::errored(certname.as_str(), reason, error.description);
+                    self.outcome(now, error.transaction_id, certname, outcome);
                 }
             }
-            MessageKind::BlockingResponse => self.status(now, message),
+            MessageKind::BlockingResponse => self.blocking_response(now, message),
             MessageKind::BlockingRequest
             | MessageKind::NonBlockingRequest
             | MessageKind::OutcomeAcknowledgement => {
@@ -140,27 +142,42 @@ impl Controller {
     fn outcome(
         &mut self,
         now: Now,
-        transaction: &TransactionId,
+        transaction: TransactionId,
         certname: &Certname,
         outcome: Outcome,
     ) {
-        if !self.transactions.contains_key(transaction) {
-            let lookup = (transaction.clone(), certname.clone());
-            self.output.lookups.push(lookup);
+        if !self.transactions.contains_key(&transaction) {
+            self.output.lookups.push(Lookup {
+                transaction,
+                certname: certname.clone(),
+                outcome,
+            });
             return;
         }
-        if let Some(key) = self.own(transaction, certname) {
-            self.finish(now, key, outcome);
-            self.acknowledge(certname, transaction);
+        if let Some(key) = self.own(&transaction, certname)
+            && self.conclude(now, key, outcome)
+        {
+            self.acknowledge(certname, &transaction);
         }
     }
 
-    /// The answer to a status query.
-    fn status(&mut self, now: Now, message: &Message) {
-        let certname = message.envelope.sender.certname();
+    /// The answer to a status query, or to a request to kill.
+    fn blocking_response(&mut self, now: Now, message: &Message) {
         let Some(response) = read::<BlockingResponse>(message) else {
             return;
         };
+        let certname = message.envelope.sender.certname();
+        if stop_target(&response.transaction_id).is_none() {
+            self.status(now, certname, &response);
+            return;
+        }
+        match response.results.parse::<StopResult>() {
+            Ok(result) => self.stop_answer(now, certname, &result),
+            Err(_) => tracing::warn!(%certname, "answer to a stop that cannot be read"),
+        }
+    }
+
+    fn status(&mut self, now: Now, certname: &Certname, response: &BlockingResponse) {
         let Ok(status) = response.results.parse::<StatusResult>() else {
             tracing::warn!(%certname, "status that cannot be read");
             return;
@@ -169,11 +186,15 @@ impl Controller {
             return;
         };
         match status.status {
-            Status::Running => self.accepted(key, now.mono.saturating_add(NEXT_QUERY)),
+            Status::Running => self.accepted(now, key, now.mono.saturating_add(NEXT_QUERY)),
             Status::Unknown => self.unknown_to_agent(now, key),
             Status::Success | Status::Failure => {
-                if let Some(outcome) = Outcome::of_status(certname.as_str(), &status) {
-                    self.finish(now, key, outcome);
+                let Some(action) = self.jobs.get(&key.0).map(|job| job.action) else {
+                    return;
+                };
+                if let Some(outcome) = Outcome::of_status(certname.as_str(), action, &status)
+                    && self.conclude(now, key, outcome)
+                {
                     self.acknowledge(certname, &status.transaction_id);
                 }
             }
@@ -208,17 +229,21 @@ impl Controller {
                 | ErrorKind::TooLarge
                 | ErrorKind::TooManyHops
                 | ErrorKind::Undecodable),
-            ) => self.refuse(now, key, &format!("refused by the broker: {}", kind.text())),
+            ) => {
+                let problem = format!("refused by the broker: {}", kind.text());
+                self.refuse(now, key, Reason::Refused, &problem);
+            }
             None => {
                 let text = serde_json::from_slice::<String>(&message.body).unwrap_or_default();
                 let shown: String = text.chars().take(MAX_ERROR_TEXT).collect();
-                self.refuse(now, key, &format!("refused by the agent: {shown}"));
+                let problem = format!("refused by the agent: {shown}");
+                self.refuse(now, key, Reason::Refused, &problem);
             }
         }
     }
 
     /// The node that a transaction belongs to, when it is this one.
-    fn own(&self, transaction: &TransactionId, certname: &Certname) -> Option<Key> {
+    pub(super) fn own(&self, transaction: &TransactionId, certname: &Certname) -> Option<Key> {
         let key = self.transactions.get(transaction).copied()?;
         if self.run(key)?.certname == *certname {
             return Some(key);

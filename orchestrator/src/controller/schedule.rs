@@ -1,9 +1,10 @@
 //! Whose turn it is. Jobs take turns node by node, so that a small job does not wait for a large one.
 
 use super::{Controller, Key, Mesh, Now};
-use crate::job::JobId;
+use crate::job::{Action, JobId};
+use crate::outcome::Reason;
 
-pub(super) const NOT_CONNECTED: &str = "the node is not connected to any broker";
+const NOT_CONNECTED: &str = "the node is not connected to any broker";
 
 const NEVER_CONNECTED: &str = "the node is not connected to any broker, and never has been";
 
@@ -17,7 +18,7 @@ enum Turn {
     Start,
     /// It went away a moment ago.
     Wait,
-    Refuse(&'static str),
+    Refuse(Reason, &'static str),
 }
 
 impl Controller {
@@ -26,15 +27,33 @@ impl Controller {
         if !self.knows_inventory() {
             return;
         }
-        while self.running.len() < self.settings.task_concurrency
+        // How many jobs in a row could not start a node: when none can, it is over.
+        let mut passed = 0;
+        while passed < self.rotation.len()
             && let Some(job) = self.rotation.pop_front()
         {
-            if self.take_turn(now, job)
+            if !self.has_room(job) {
+                self.rotation.push_back(job);
+                passed += 1;
+            } else if self.take_turn(now, job)
                 && self.jobs.get(&job).is_some_and(|job| !job.ready.is_empty())
             {
                 self.rotation.push_back(job);
+                passed = 0;
             }
         }
+    }
+
+    /// Whether one more node of a job may run.
+    fn has_room(&mut self, job: JobId) -> bool {
+        let Some(active) = self.jobs.get(&job) else {
+            return true;
+        };
+        let most = match active.action {
+            Action::TaskRun => self.settings.task_concurrency,
+            Action::PuppetRun => self.settings.compile_concurrency,
+        };
+        active.places < active.concurrency && *self.places.of(active.action) < most
     }
 
     /// Starts the next node of a job that can be started. Gives whether one was.
@@ -51,7 +70,7 @@ impl Controller {
                     return true;
                 }
                 Turn::Wait => self.wait(key),
-                Turn::Refuse(problem) => self.refuse(now, key, problem),
+                Turn::Refuse(reason, problem) => self.refuse(now, key, reason, problem),
             }
         }
         false
@@ -59,13 +78,13 @@ impl Controller {
 
     fn turn(&self, now: Now, key: Key) -> Turn {
         let Some(run) = self.run(key) else {
-            return Turn::Refuse(NEVER_CONNECTED);
+            return Turn::Refuse(Reason::NeverConnected, NEVER_CONNECTED);
         };
         match self.fleet.presence(&run.certname) {
             Some(presence) if presence.connected => Turn::Start,
             Some(_) if self.absent_for(now, key) < self.settings.pcp_timeout => Turn::Wait,
-            Some(_) => Turn::Refuse(NOT_CONNECTED),
-            None => Turn::Refuse(NEVER_CONNECTED),
+            Some(_) => Turn::Refuse(Reason::NotConnected, NOT_CONNECTED),
+            None => Turn::Refuse(Reason::NeverConnected, NEVER_CONNECTED),
         }
     }
 
@@ -126,7 +145,7 @@ impl Controller {
         }
         for key in self.waiting.clone() {
             if self.absent_for(now, key) >= self.settings.pcp_timeout {
-                self.refuse(now, key, NOT_CONNECTED);
+                self.refuse(now, key, Reason::NotConnected, NOT_CONNECTED);
             }
         }
         self.schedule(now);
@@ -140,11 +159,11 @@ impl Controller {
                 .get_mut(&job)
                 .and_then(|job| job.ready.pop_front())
             {
-                self.refuse(now, (job, node), NO_BROKER);
+                self.refuse(now, (job, node), Reason::NoBroker, NO_BROKER);
             }
         }
         for key in self.waiting.clone() {
-            self.refuse(now, key, NO_BROKER);
+            self.refuse(now, key, Reason::NoBroker, NO_BROKER);
         }
     }
 }

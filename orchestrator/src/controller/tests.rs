@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use pxp::{MessageKind, TransactionId};
 
 use crate::job::{JobId, Stop};
-use world::{TIME_LIMIT, World, kind_of, of_broker, outcome, uri};
+use world::{LEASE, TIME_LIMIT, World, kind_of, of_broker, outcome, uri};
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -24,6 +24,7 @@ enum Event {
     Crash { decided: bool },
     Mesh(bool),
     Stop(i64, Stop),
+    Found(usize, bool),
 }
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -39,7 +40,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..20_000_u64).prop_map(Event::Pass),
         1 => any::<bool>().prop_map(|decided| Event::Crash { decided }),
         2 => any::<bool>().prop_map(Event::Mesh),
-        1 => (1..3_i64, mode).prop_map(|(job, mode)| Event::Stop(job, mode)),
+        2 => (0..2_usize, any::<bool>()).prop_map(|(index, found)| Event::Found(index, found)),
+        1 => (1..4_i64, mode).prop_map(|(job, mode)| Event::Stop(job, mode)),
     ]
 }
 
@@ -50,11 +52,16 @@ proptest! {
     fn every_end_is_recorded_once_whatever_is_lost(
         events in prop::collection::vec(event(), 0..120),
         sensitive in any::<bool>(),
+        reports in any::<bool>(),
     ) {
         let mut world = World::new(&NAMES);
+        if reports {
+            world.look_for_reports();
+        }
         world.connect();
         world.submit(1, &NAMES, sensitive);
         world.submit(2, &["b", "c"], false);
+        world.submit_puppet(3, &["a", "c"], None);
         for event in events {
             match event {
                 Event::ToMesh { index, lose: false } => world.deliver_to_mesh(index),
@@ -85,6 +92,7 @@ proptest! {
                 }
                 Event::Mesh(true) => world.connect(),
                 Event::Mesh(false) => world.disconnect(),
+                Event::Found(index, found) => world.found(index, found),
                 Event::Stop(job, mode) => {
                     let now = world.now();
                     world.controller.stop(now, JobId(job), mode);
@@ -116,6 +124,8 @@ proptest! {
         prop_assert!(world.controller.transactions.is_empty());
         prop_assert!(world.controller.requests.is_empty());
         prop_assert!(world.controller.interest.is_empty());
+        let places = &world.controller.places;
+        prop_assert_eq!((places.tasks, places.compiles), (0, 0));
     }
 }
 
@@ -347,4 +357,247 @@ fn an_outcome_that_comes_again_is_acknowledged_again() {
             .all(|spooled| spooled.acknowledged)
     );
     assert_eq!(world.disk.jobs[&JobId(1)].nodes[0].ends, 1);
+}
+
+#[test]
+fn what_runs_is_killed_by_its_agent_before_a_job_that_is_stopped_by_force_ends() {
+    let mut world = World::new(&["a"]);
+    world.connect();
+    world.settle();
+    world.submit(1, &["a"], false);
+    world.settle();
+    let now = world.now();
+    world.controller.stop(now, JobId(1), Stop::Force);
+    world.flush();
+    assert_eq!(
+        world.state(1),
+        (JobState::Stopping, vec![NodeState::Stopping])
+    );
+    world.settle();
+    assert_eq!(
+        world.state(1),
+        (JobState::Stopped, vec![NodeState::Stopped])
+    );
+    assert!(
+        world.agents["a"]
+            .spool
+            .values()
+            .all(|spooled| spooled.killed)
+    );
+    let node = &world.disk.jobs[&JobId(1)].nodes[0];
+    assert!(
+        node.message
+            .as_ref()
+            .unwrap()
+            .ends_with("the task was killed on the node")
+    );
+    assert!(node.result.is_some(), "what it had written is lost");
+    assert!(!node.given_up);
+}
+
+#[test]
+fn a_forced_stop_survives_a_crash_and_admits_what_it_does_not_know() {
+    let mut world = World::new(&["a", "b"]);
+    world.connect();
+    world.settle();
+    world.submit(1, &["a", "b"], false);
+    world.settle();
+    world.toggle("b");
+    world.settle();
+    let now = world.now();
+    world.controller.stop(now, JobId(1), Stop::Force);
+    world.flush();
+    world.crash(false);
+    world.settle();
+    assert_eq!(world.state(1).1, [NodeState::Stopped, NodeState::Stopping]);
+    world.pass(super::stop::STOP_ANSWER);
+    assert_eq!(
+        world.state(1),
+        (JobState::Stopped, vec![NodeState::Stopped; 2])
+    );
+    let message = world.disk.jobs[&JobId(1)].nodes[1].message.clone().unwrap();
+    assert!(
+        message.ends_with("not connected; the task may still run there"),
+        "{message}"
+    );
+    // What the node reports after all is kept.
+    world.heal();
+    let node = &world.disk.jobs[&JobId(1)].nodes[1];
+    assert_eq!(
+        (node.state, node.late),
+        (NodeState::Stopped, Some(NodeState::Finished))
+    );
+}
+
+#[test]
+fn an_agent_that_cannot_kill_says_so_in_the_node() {
+    let mut world = World::new(&["a"]);
+    world.connect();
+    world.settle();
+    world.submit(1, &["a"], false);
+    world.settle();
+    let now = world.now();
+    world.controller.stop(now, JobId(1), Stop::Force);
+    world.flush();
+    world.to_mesh.clear();
+    let error = pxp::RpcError {
+        transaction_id: "stop-1-a".parse().unwrap(),
+        id: "x".to_owned(),
+        description: "unknown action 'stop' for module 'task'".to_owned(),
+    };
+    let error = world::of_agent("a", MessageKind::Error, &error);
+    world.controller.message(now, &error);
+    world.flush();
+    assert_eq!(
+        world.state(1),
+        (JobState::Stopped, vec![NodeState::Stopped])
+    );
+    let message = world.disk.jobs[&JobId(1)].nodes[0].message.clone().unwrap();
+    assert!(
+        message.contains("may still run: unknown action"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_task_whose_agent_is_silent_is_unknown_then_lost_and_its_late_result_is_kept() {
+    let mut world = World::new(&["a", "b"]);
+    world.connect();
+    world.settle();
+    world.submit_long(1, &["a"]);
+    world.settle();
+    let reason = |world: &World| {
+        let result = world.disk.jobs[&JobId(1)].nodes[0].result.clone();
+        result.unwrap_or_default()["_error"]["details"]["reason"].clone()
+    };
+    // As long as the agent says that it runs, it runs.
+    for _ in 0..100 {
+        world.pass(12_000);
+        world.settle();
+    }
+    assert_eq!(world.state(1).1, [NodeState::Running]);
+    assert_eq!(world.disk.jobs[&JobId(1)].nodes[0].unknown, None);
+    world.toggle("a");
+    world.settle();
+    world.pass(120_000);
+    let since = world.disk.jobs[&JobId(1)].nodes[0].unknown;
+    assert!(since.is_some());
+    // It comes back and goes on.
+    world.toggle("a");
+    world.settle();
+    world.pass(12_000);
+    world.settle();
+    assert_eq!(world.disk.jobs[&JobId(1)].nodes[0].unknown, None);
+    world.toggle("a");
+    world.settle();
+    world.pass(LEASE);
+    assert_eq!(world.state(1), (JobState::Failed, vec![NodeState::Failed]));
+    assert_eq!(reason(&world), "lost");
+    world.toggle("a");
+    world.settle();
+    world.finish("a");
+    world.settle();
+    let node = &world.disk.jobs[&JobId(1)].nodes[0];
+    assert_eq!((node.ends, node.late), (1, Some(NodeState::Finished)));
+    assert!(
+        world.agents["a"]
+            .spool
+            .values()
+            .all(|spooled| spooled.acknowledged)
+    );
+}
+
+#[test]
+fn without_a_broker_silence_says_nothing_about_agents() {
+    let mut world = World::new(&["a"]);
+    world.connect();
+    world.settle();
+    world.submit_long(1, &["a"]);
+    world.settle();
+    world.disconnect();
+    world.pass(3 * LEASE);
+    assert_eq!(world.state(1).1, [NodeState::Running]);
+    assert_eq!(world.disk.jobs[&JobId(1)].nodes[0].unknown, None);
+    world.connect();
+    world.heal();
+    assert_eq!(world.state(1).0, JobState::Finished);
+}
+
+#[test]
+fn puppet_runs_have_places_of_their_own_and_jobs_their_own_limit() {
+    let mut world = World::new(&NAMES);
+    world.connect();
+    world.settle();
+    world.submit_puppet(1, &NAMES, None);
+    world.submit(2, &NAMES, false);
+    let running = |world: &World, job| {
+        let nodes = world.state(job).1;
+        let running = nodes.iter().filter(|node| **node == NodeState::Running);
+        running.count()
+    };
+    // One compile and three tasks at once.
+    assert_eq!((running(&world, 1), running(&world, 2)), (1, 3));
+    world.heal();
+    assert_eq!(world.state(1).0, JobState::Finished);
+    let result = world.disk.jobs[&JobId(1)].nodes[0].result.clone().unwrap();
+    assert_eq!(
+        result["noop"],
+        serde_json::json!({"noop": true, "no_noop": false})
+    );
+    assert_eq!(result["status"], "changed");
+    let jobs: Vec<_> = world.agents["a"]
+        .spool
+        .values()
+        .map(|s| s.job.clone())
+        .collect();
+    assert!(jobs.contains(&Some("1".to_owned())));
+}
+
+#[test]
+fn the_report_of_a_puppet_run_is_waited_for_and_a_crash_in_between_loses_nothing() {
+    let mut world = World::new(&["a"]);
+    world.look_for_reports();
+    world.connect();
+    world.settle();
+    world.submit_puppet(1, &["a"], None);
+    world.settle();
+    world.finish("a");
+    world.settle();
+    assert_eq!(world.state(1).1, [NodeState::Running]);
+    assert!(
+        world.agents["a"]
+            .spool
+            .values()
+            .all(|spooled| !spooled.acknowledged)
+    );
+    world.crash(false);
+    world.settle();
+    assert_eq!(world.wanted.len(), 1, "it is looked for again");
+    world.found(0, true);
+    world.settle();
+    assert_eq!(
+        world.state(1),
+        (JobState::Finished, vec![NodeState::Finished])
+    );
+    let node = &world.disk.jobs[&JobId(1)].nodes[0];
+    assert_eq!(
+        (node.ends, &node.result.as_ref().unwrap()["hash"]),
+        (1, &"d7ec".into())
+    );
+    assert!(
+        world.agents["a"]
+            .spool
+            .values()
+            .all(|spooled| spooled.acknowledged)
+    );
+    // Without a report, the run is recorded all the same.
+    world.submit_puppet(2, &["a"], None);
+    world.settle();
+    world.finish("a");
+    world.settle();
+    world.pass(super::report::REPORT);
+    assert_eq!(
+        world.state(2),
+        (JobState::Finished, vec![NodeState::Finished])
+    );
 }

@@ -1,12 +1,13 @@
 //! `command/…`: the calls that do something.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
 use orchestrator_api::{
-    ApiError, DEFAULT_ENVIRONMENT, ErrorKind, JobAccepted, JobReference, NodeCounts, NodeState,
-    StopAccepted, StopRequest, StoppedJob, TaskRequest, path,
+    ApiError, DEFAULT_ENVIRONMENT, DeployRequest, ErrorKind, JobAccepted, JobReference, NodeCounts,
+    NodeState, StopAccepted, StopRequest, StoppedJob, TaskRequest, path,
 };
 use pcp::uri::Certname;
 use task_data::TaskName;
@@ -17,14 +18,15 @@ use super::answer::{Answer, Failure, Fallible};
 use super::jobs::{job_id, unknown_job};
 use super::request::{Base, Body};
 use crate::auth::Caller;
-use crate::auth::grant::Action;
+use crate::auth::grant::Action as Permission;
 use crate::controller::Submission;
+use crate::deploy;
 use crate::dispatch::{DispatchHandle, NoAnswer};
-use crate::job::{JobId, Stop};
+use crate::job::{Action, JobId, Stop};
 use crate::library::Library;
 use crate::scope;
 use crate::store::Store;
-use crate::submission::{self, Prepared};
+use crate::submission::{self, Origin, Prepared};
 
 /// `POST command/task`.
 pub(super) async fn task(
@@ -32,6 +34,22 @@ pub(super) async fn task(
     Extension(caller): Extension<Caller>,
     base: Base,
     Body(request): Body<TaskRequest>,
+) -> Fallible<JobAccepted> {
+    if request.plan_job.is_some() {
+        let msg = "plan_job belongs to command/plan_task";
+        return Err(ApiError::new(ErrorKind::ValidationError, msg).into());
+    }
+    let origin = Origin::by(caller.login.as_str());
+    run_task(&api, &caller, &base, request, origin).await
+}
+
+/// Checks, stores and starts the run of a task, whichever command asks for it.
+pub(super) async fn run_task(
+    api: &Api,
+    caller: &Caller,
+    base: &Base,
+    request: TaskRequest,
+    origin: Origin,
 ) -> Fallible<JobAccepted> {
     let environment = request
         .environment
@@ -43,23 +61,70 @@ pub(super) async fn task(
     })?;
     let permitted = api
         .access
-        .nodes(&caller, Action::RunTask, Some(&name.to_string()))
+        .nodes(caller, Permission::RunTask, Some(&name.to_string()))
         .await?;
     api.code.check_environment(&environment).await?;
-    let nodes = scope::resolve(&request.scope, &api.estate, connected(&api)).await?;
+    let nodes = scope::resolve(&request.scope, &api.estate, connected(api)).await?;
     let task = api.code.task_to_run(&environment, name).await?;
     let timeout = api.settings.task_node_timeout;
     let prepared = submission::prepare(
         request,
         nodes,
         &task,
-        environment,
-        caller.login,
+        &origin,
         &permitted,
         timeout,
         crate::dispatch::wall(),
     )?;
-    let name = take_on(&api, prepared).await?.to_string();
+    accepted(api, base, prepared).await
+}
+
+/// `POST command/deploy`.
+pub(super) async fn deploy(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    base: Base,
+    Body(request): Body<DeployRequest>,
+) -> Fallible<JobAccepted> {
+    let origin = Origin::by(caller.login.as_str());
+    run_puppet(&api, &caller, &base, request, origin).await
+}
+
+/// Checks, stores and starts a Puppet run, whichever command asks for it.
+pub(super) async fn run_puppet(
+    api: &Api,
+    caller: &Caller,
+    base: &Base,
+    request: DeployRequest,
+    origin: Origin,
+) -> Fallible<JobAccepted> {
+    deploy::check(&request)?;
+    let environment = deploy::environment(&request);
+    if !environment.is_empty() {
+        api.code.check_environment(&environment).await?;
+    }
+    let permitted = api
+        .access
+        .nodes(caller, Permission::RunPuppet, None)
+        .await?;
+    let nodes = match &request.scope {
+        Some(scope) => scope::resolve(scope, &api.estate, connected(api)).await?,
+        None => vec![],
+    };
+    let timeout = api.settings.deploy_node_timeout;
+    let prepared = deploy::prepare(
+        request,
+        nodes,
+        &origin,
+        &permitted,
+        timeout,
+        crate::dispatch::wall(),
+    )?;
+    accepted(api, base, prepared).await
+}
+
+async fn accepted(api: &Api, base: &Base, prepared: Prepared) -> Fallible<JobAccepted> {
+    let name = take_on(api, prepared).await?.to_string();
     let id = base.url(&path::job(&name));
     Ok(Answer::accepted(JobAccepted {
         job: JobReference { id, name },
@@ -85,9 +150,11 @@ async fn connected(api: &Api) -> Result<Vec<Certname>, ApiError> {
 async fn take_on(api: &Api, prepared: Prepared) -> Result<JobId, Failure> {
     let (reply, answer) = oneshot::channel();
     let (store, library, dispatch) = (api.store.clone(), api.library.clone(), api.dispatch.clone());
+    let submitting = Arc::clone(&api.submissions).read_owned().await;
     api.tasks.spawn("job", async move {
         // A caller that has gone away needs no answer.
         drop(reply.send(start(&store, &library, &dispatch, prepared).await));
+        drop(submitting);
     });
     answer.await.unwrap_or_else(|_| Err(NoAnswer::Ended.into()))
 }
@@ -99,14 +166,18 @@ async fn start(
     Prepared { job, request }: Prepared,
 ) -> Result<JobId, Failure> {
     let (nodes, files, time_limit) = (job.nodes.clone(), job.files.clone(), job.time_limit);
-    let (task, owner) = (job.options.task.clone(), job.owner.clone());
+    let (action, concurrency) = (Action::from(job.job_type), job.concurrency);
+    let task = job.options.task().unwrap_or("puppet agent").to_owned();
+    let owner = job.owner.clone();
     let id = store.add_job(job).await?;
     tracing::info!(job_id = %id, task, owner, nodes = nodes.len(), "job accepted");
     library.add(id, &files);
     dispatch
         .submit(Submission {
             id,
+            action,
             nodes,
+            concurrency,
             request,
             time_limit: time_limit.saturating_mul(1000),
         })
@@ -126,15 +197,19 @@ pub(super) async fn stop(
         return Err(unknown_job(&request.job).into());
     };
     if job.owner != caller.login {
-        api.access.require(&caller, Action::StopJob).await?;
+        api.access.require(&caller, Permission::StopJob).await?;
     }
     let mode = if request.force == Some(true) {
         Stop::Force
     } else {
         Stop::Gentle
     };
-    tracing::info!(job_id = %id, login = caller.login, ?mode, "job to be stopped");
-    api.dispatch.stop(id, mode).await?;
+    if !job.state.is_final() {
+        tracing::info!(job_id = %id, login = caller.login, ?mode, "job to be stopped");
+        // A job can be seen a moment before it is handed on; a stop may not overtake it.
+        drop(api.submissions.write().await);
+        api.dispatch.stop(id, mode).await?;
+    }
     let Some((job, _)) = api.store.job(id).await? else {
         return Err(unknown_job(&request.job).into());
     };

@@ -1,19 +1,23 @@
 //! `jobs`: what has been asked for, and what has become of it.
 
+use axum::Extension;
 use axum::extract::State;
 use orchestrator_api::{
-    ApiError, EnvironmentName, ErrorKind, Event, EventDetails, Events, EventsQuery, Job,
-    JobCommand, JobType, Jobs, JobsQuery, Link, NextEvents, Node, NodeState, Nodes, NodesQuery,
-    Owner, Pagination, Report, ReportItem, Time, path,
+    ApiError, EnvironmentName, ErrorKind, Job, JobCommand, JobType, Jobs, JobsQuery, Link, Node,
+    NodeState, Nodes, NodesQuery, Owner, Pagination, Report, ReportItem, SensitiveResults, Time,
+    path,
 };
-use serde_json::Map;
+use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::answer::{Answer, Fallible};
+use super::events::next_events;
 use super::request::{Base, Params, Parts};
+use crate::auth::Caller;
 use crate::dispatch::wall;
 use crate::job::JobId;
-use crate::store::{StoredEvent, StoredEvents, StoredJob, StoredNode};
+use crate::outcome::SENSITIVE;
+use crate::store::{StoredJob, StoredNode};
 
 /// `GET jobs`.
 pub(super) async fn list(
@@ -55,11 +59,22 @@ pub(super) async fn one(
 /// `GET jobs/:id/nodes`.
 pub(super) async fn nodes(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     base: Base,
     Parts(name): Parts<String>,
     Params(query): Params<NodesQuery>,
 ) -> Fallible<Nodes> {
-    let stored = api.store.nodes(job_id(&name)?, query).await?;
+    let id = job_id(&name)?;
+    let sensitive = query.sensitive.unwrap_or_default();
+    if sensitive == SensitiveResults::Include {
+        let job = api.store.job(id).await?;
+        let (job, _) = job.ok_or_else(|| unknown_job(&name))?;
+        if job.owner != caller.login {
+            let msg = "sensitive results are shown to whoever started the job only";
+            return Err(ApiError::new(ErrorKind::NotPermitted, msg).into());
+        }
+    }
+    let stored = api.store.nodes(id, query).await?;
     let stored = stored.ok_or_else(|| unknown_job(&name))?;
     let now = wall();
     Ok(Answer::ok(Nodes {
@@ -67,7 +82,7 @@ pub(super) async fn nodes(
         items: stored
             .items
             .into_iter()
-            .map(|item| node(now, item))
+            .map(|item| node(now, item, sensitive))
             .collect(),
     }))
 }
@@ -94,32 +109,6 @@ pub(super) async fn report(State(api): State<Api>, Parts(name): Parts<String>) -
     Ok(Answer::ok(Report { items }))
 }
 
-/// `GET jobs/:id/events`.
-pub(super) async fn events(
-    State(api): State<Api>,
-    base: Base,
-    Parts(name): Parts<String>,
-    Params(query): Params<EventsQuery>,
-) -> Fallible<Events> {
-    let id = job_id(&name)?;
-    let start = match &query.start {
-        None => 0,
-        Some(start) => event_id(start)?,
-    };
-    match api.store.events(id, start).await? {
-        StoredEvents::UnknownJob => Err(unknown_job(&name).into()),
-        StoredEvents::Mismatched => {
-            let msg = format!("Event {start} does not belong to job {name}");
-            let error = ApiError::new(ErrorKind::MismatchedJobEventId, msg);
-            Err(error.with("event", start).with("job", name.as_str()).into())
-        }
-        StoredEvents::Events { items, next } => Ok(Answer::ok(Events {
-            next_events: next_events(&base, &name, next),
-            items: items.into_iter().map(event).collect(),
-        })),
-    }
-}
-
 /// A job's number as it stands in a path or a body.
 pub(super) fn job_id(name: &str) -> Result<JobId, ApiError> {
     name.parse().map_err(|error| {
@@ -130,21 +119,6 @@ pub(super) fn job_id(name: &str) -> Result<JobId, ApiError> {
 
 pub(super) fn unknown_job(name: &str) -> ApiError {
     ApiError::new(ErrorKind::UnknownJob, format!("Unknown job {name}")).with("job", name)
-}
-
-fn event_id(text: &str) -> Result<i64, ApiError> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).ok_or_else(|| {
-        let msg = format!("Invalid event id {text:?}: it is a whole number");
-        ApiError::new(ErrorKind::ValidationError, msg).with("start", text)
-    })
-}
-
-fn next_events(base: &Base, name: &str, next: i64) -> NextEvents {
-    NextEvents {
-        id: base.url(&format!("{}?start={next}", path::job_events(name))),
-        event: next.to_string(),
-    }
 }
 
 fn job(base: &Base, stored: StoredJob) -> Job {
@@ -163,7 +137,7 @@ fn job(base: &Base, stored: StoredJob) -> Job {
         command: command(stored.job_type),
         job_type: stored.job_type,
         owner: owner(stored.owner),
-        description: stored.options.description.clone(),
+        description: stored.options.description().to_owned(),
         timestamp: stored.changed,
         created_timestamp: stored.created,
         started_timestamp: stored.started,
@@ -175,7 +149,7 @@ fn job(base: &Base, stored: StoredJob) -> Job {
         report: link(path::job_report(&name)),
         events: link(path::job_events(&name)),
         environment: EnvironmentName {
-            name: stored.options.environment.clone(),
+            name: stored.options.environment().to_owned(),
         },
         options: stored.options,
         userdata: stored.userdata,
@@ -199,7 +173,7 @@ fn command(job_type: JobType) -> JobCommand {
 }
 
 /// A user by login: as long as tokens are all that is known of users, the rest is empty.
-fn owner(login: String) -> Owner {
+pub(super) fn owner(login: String) -> Owner {
     Owner {
         id: login.clone(),
         display_name: login.clone(),
@@ -216,7 +190,7 @@ fn owner(login: String) -> Owner {
     }
 }
 
-fn node(now: i64, stored: StoredNode) -> Node {
+fn node(now: i64, stored: StoredNode, sensitive: SensitiveResults) -> Node {
     let until = match stored.state {
         NodeState::Running | NodeState::Stopping => Some(Time::from_millis(now)),
         NodeState::New
@@ -240,6 +214,28 @@ fn node(now: i64, stored: StoredNode) -> Node {
     {
         details.insert("run-time".to_owned(), duration.into());
     }
+    if let Some(since) = stored.unknown {
+        details.insert("unknown-since".to_owned(), since.to_string().into());
+    }
+    if let Some(usage) = stored
+        .usage
+        .and_then(|usage| serde_json::to_value(usage).ok())
+    {
+        details.insert("usage".to_owned(), usage);
+    }
+    let redact = |value: Value| match sensitive {
+        SensitiveResults::Include => value,
+        SensitiveResults::Redact => redacted(value),
+    };
+    if let Some(late) = stored.late {
+        let time = Time::from_millis(late.at).to_string();
+        let late = json!({"state": late.state, "timestamp": time, "result": redact(late.result.0)});
+        details.insert("late".to_owned(), late);
+    }
+    let report = stored.report;
+    if let Some(url) = report.as_ref().and_then(|report| report.url.as_deref()) {
+        details.insert("report-url".to_owned(), url.into());
+    }
     Node {
         name: stored.certname,
         state: stored.state,
@@ -247,27 +243,22 @@ fn node(now: i64, stored: StoredNode) -> Node {
         start_timestamp: stored.started,
         finish_timestamp: stored.finished,
         duration,
-        transaction_uuid: None,
+        transaction_uuid: report.map(|report| report.transaction_uuid),
         details,
-        result: stored.result,
+        result: stored.result.map(redact),
     }
 }
 
-fn event(stored: StoredEvent) -> Event {
-    Event {
-        id: stored.id.to_string(),
-        event_type: stored.event_type,
-        timestamp: stored.time,
-        details: EventDetails {
-            node: stored.node,
-            detail: stored.detail,
-        },
-        message: stored.message,
+/// A result without what its task has marked as a secret.
+pub(super) fn redacted(mut result: Value) -> Value {
+    if let Some(secret) = result.get_mut(SENSITIVE) {
+        *secret = "Sensitive [value redacted]".into();
     }
+    result
 }
 
 /// Seconds from one time to another, with milliseconds.
-fn seconds(from: Time, until: Time) -> f64 {
+pub(super) fn seconds(from: Time, until: Time) -> f64 {
     let millis = until.as_millis().saturating_sub(from.as_millis()).max(0);
     // Below 2^53 milliseconds, which is 285,000 years, nothing is lost.
     std::time::Duration::from_millis(u64::try_from(millis).unwrap_or_default()).as_secs_f64()

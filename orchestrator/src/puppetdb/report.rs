@@ -1,10 +1,5 @@
 //! Reports of Puppet runs: what became of a run that an agent calls by its transaction.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for Puppet runs, which are not started yet")
-)]
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use orchestrator_api::{EventType, JobState, NodeState};
 use pcp::uri::Certname;
+use pxp::{TransactionId, Usage};
 use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Store, StoreError, row};
 use crate::job::JobId;
+use crate::outcome::{Outcome, ReportRef};
 
 /// One decision of the controller. Times are milliseconds since 1970.
 #[derive(Debug, Clone)]
@@ -23,15 +26,26 @@ pub(crate) enum Change {
     },
     /// The agent has it in its spool: it must never be sent again.
     NodeAccepted { job: JobId, node: u32 },
+    /// The agent is asked to kill what runs.
+    NodeStopping { job: JobId, node: u32, at: i64 },
+    /// The agent has been silent for too long, or has spoken again.
+    NodeUnknown {
+        job: JobId,
+        node: u32,
+        since: Option<i64>,
+    },
     /// A node has ended.
     NodeEnded {
         job: JobId,
         node: u32,
         certname: Certname,
-        state: NodeState,
         at: i64,
-        result: Secret,
-        message: Option<String>,
+        end: Box<NodeEnd>,
+    },
+    /// What the agent of a node that had been given up has reported since.
+    NodeLate {
+        transaction: TransactionId,
+        late: Box<Late>,
     },
     /// A job has entered a state.
     JobEntered {
@@ -43,11 +57,53 @@ pub(crate) enum Change {
     NodesSeen { certnames: Vec<Certname>, at: i64 },
 }
 
-/// A result, which may hold secrets: stored, but never printed.
-#[derive(Clone)]
-pub(crate) struct Secret(pub(crate) Option<Value>);
+/// How a node has ended.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeEnd {
+    pub(crate) state: NodeState,
+    pub(crate) result: Secret<Option<Value>>,
+    pub(crate) message: Option<String>,
+    /// What was written, where the result alone does not say it.
+    pub(crate) stdout: Secret<Option<String>>,
+    pub(crate) stderr: Secret<Option<String>>,
+    pub(crate) usage: Option<Usage>,
+    /// Of a Puppet run.
+    pub(crate) report: Option<ReportRef>,
+    /// Whether it ended without its agent: what the agent reports later is kept as well.
+    pub(crate) given_up: bool,
+}
 
-impl std::fmt::Debug for Secret {
+impl NodeEnd {
+    /// A state, and how it came to that.
+    pub(crate) fn of(state: NodeState, outcome: Outcome) -> Self {
+        Self {
+            state,
+            result: Secret(Some(outcome.result).filter(|result| !result.is_null())),
+            message: outcome.message,
+            stdout: Secret(outcome.stdout),
+            stderr: Secret(outcome.stderr),
+            usage: outcome.usage,
+            report: outcome.report,
+            given_up: outcome.given_up,
+        }
+    }
+}
+
+/// What an agent has reported about a node that had been given up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Late {
+    pub(crate) state: NodeState,
+    /// Milliseconds since 1970.
+    pub(crate) at: i64,
+    pub(crate) result: Secret<Value>,
+}
+
+/// What may hold secrets: stored, but never printed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret<T>(pub(crate) T);
+
+impl<T> std::fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[redacted]")
     }
@@ -64,7 +120,9 @@ impl Store {
                 .iter()
                 .try_for_each(|change| apply(connection, change))
         })
-        .await
+        .await?;
+        self.changed.send_replace(());
+        Ok(())
     }
 }
 
@@ -92,37 +150,46 @@ fn apply(connection: &Connection, change: &Change) -> Result<(), StoreError> {
             .and_then(|mut update| update.execute(params![job.0, node]))
             .map(drop)
             .map_err(StoreError::of("store that a node has accepted")),
+        Change::NodeStopping { job, node, at } => connection
+            .prepare_cached(
+                "UPDATE node_runs SET state = 'stopping', changed = ?3 \
+                 WHERE job = ?1 AND node = ?2 AND finished IS NULL",
+            )
+            .and_then(|mut update| update.execute(params![job.0, node, at]))
+            .map(drop)
+            .map_err(StoreError::of("store that a node is being stopped")),
+        Change::NodeUnknown { job, node, since } => connection
+            .prepare_cached("UPDATE node_runs SET unknown = ?3 WHERE job = ?1 AND node = ?2")
+            .and_then(|mut update| update.execute(params![job.0, node, since]))
+            .map(drop)
+            .map_err(StoreError::of("store whether an agent is silent")),
         Change::NodeEnded {
             job,
             node,
             certname,
-            state,
             at,
-            result,
-            message,
+            end,
         } => {
-            let result = match &result.0 {
-                Some(result) => Some(row::to_json(result, "a result")?),
-                None => None,
-            };
-            // The condition holds always; it is what makes a second record impossible.
+            node_ended(connection, *job, *node, *at, end)?;
+            let event = node_event(end.state, certname, end.message.as_deref());
+            insert_event(connection, *job, *at, event)
+        }
+        Change::NodeLate { transaction, late } => {
+            let late = row::to_json(late, "a late result")?;
             connection
                 .prepare_cached(
-                    "UPDATE node_runs SET state = ?3, finished = ?4, changed = ?4, result = ?5, \
-                     message = ?6 WHERE job = ?1 AND node = ?2 AND finished IS NULL",
+                    "UPDATE node_runs SET late = ?2 \
+                     WHERE transaction_id = ?1 AND given_up = 1 AND late IS NULL",
                 )
-                .and_then(|mut update| {
-                    update.execute(params![job.0, node, state.text(), at, result, message])
-                })
-                .map_err(StoreError::of("store the end of a node"))?;
-            let event = node_event(*state, certname, message.as_deref());
-            insert_event(connection, *job, *at, event)
+                .and_then(|mut update| update.execute(params![transaction.as_str(), late]))
+                .map(drop)
+                .map_err(StoreError::of("store a late result"))
         }
         Change::JobEntered { job, state, at } => job_entered(connection, *job, *state, *at),
         Change::NodesSeen { certnames, at } => certnames.iter().try_for_each(|certname| {
             connection
                 .prepare_cached(
-                    "INSERT INTO nodes (certname, changed) VALUES (?1, ?2) \
+                    "INSERT INTO nodes (certname, changed, first_seen) VALUES (?1, ?2, ?2) \
                      ON CONFLICT (certname) DO UPDATE SET changed = excluded.changed",
                 )
                 .and_then(|mut insert| insert.execute(params![certname.as_str(), at]))
@@ -130,6 +197,49 @@ fn apply(connection: &Connection, change: &Change) -> Result<(), StoreError> {
                 .map_err(StoreError::of("store a node"))
         }),
     }
+}
+
+fn node_ended(
+    connection: &Connection,
+    job: JobId,
+    node: u32,
+    at: i64,
+    end: &NodeEnd,
+) -> Result<(), StoreError> {
+    let result = optional_json(end.result.0.as_ref(), "a result")?;
+    let usage = optional_json(end.usage.as_ref(), "a usage")?;
+    let report = optional_json(end.report.as_ref(), "a report")?;
+    // The condition holds always; it is what makes a second record impossible.
+    connection
+        .prepare_cached(
+            "UPDATE node_runs SET state = ?3, finished = ?4, changed = ?4, result = ?5, \
+             message = ?6, stdout = ?7, stderr = ?8, usage = ?9, report = ?10, given_up = ?11, \
+             unknown = NULL WHERE job = ?1 AND node = ?2 AND finished IS NULL",
+        )
+        .and_then(|mut update| {
+            update.execute(params![
+                job.0,
+                node,
+                end.state.text(),
+                at,
+                result,
+                end.message,
+                end.stdout.0,
+                end.stderr.0,
+                usage,
+                report,
+                end.given_up
+            ])
+        })
+        .map(drop)
+        .map_err(StoreError::of("store the end of a node"))
+}
+
+fn optional_json<T: Serialize>(
+    value: Option<&T>,
+    what: &'static str,
+) -> Result<Option<String>, StoreError> {
+    value.map(|value| row::to_json(value, what)).transpose()
 }
 
 fn job_entered(

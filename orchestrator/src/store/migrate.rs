@@ -5,7 +5,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 
 /// The steps. Step n brings version n to n + 1. A step never changes once it has been released.
-const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("access.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("access.sql"),
+    include_str!("jobs.sql"),
+];
 
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     loop {

@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 
 use orchestrator_api::{
-    EventType, JobOrder, JobState, JobType, JobsQuery, NodeOrder, NodeState, NodesQuery, Order,
-    StateTime, TaskOptions, Time,
+    EventType, JobOptions, JobOrder, JobState, JobType, JobsQuery, NodeOrder, NodeState,
+    NodesQuery, Order, StateTime, Time,
 };
+use pxp::Usage;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Store, StoreError, row};
+use super::{Late, Store, StoreError, row};
 use crate::job::JobId;
+use crate::outcome::ReportRef;
 
 /// A job as it is stored.
 #[derive(Debug, Clone)]
@@ -21,7 +24,7 @@ pub(crate) struct StoredJob {
     pub(crate) job_type: JobType,
     pub(crate) state: JobState,
     pub(crate) owner: String,
-    pub(crate) options: TaskOptions,
+    pub(crate) options: JobOptions,
     pub(crate) userdata: Map<String, Value>,
     pub(crate) node_count: u64,
     pub(crate) node_states: BTreeMap<NodeState, u64>,
@@ -41,6 +44,10 @@ pub(crate) struct StoredNode {
     pub(crate) finished: Option<Time>,
     pub(crate) message: Option<String>,
     pub(crate) result: Option<Value>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) report: Option<ReportRef>,
+    pub(crate) unknown: Option<Time>,
+    pub(crate) late: Option<Late>,
 }
 
 /// Results may hold secrets and are never printed.
@@ -79,7 +86,12 @@ pub(crate) enum StoredEvents {
     /// The event to start from belongs to another job.
     Mismatched,
     /// The events, and the number to ask for next.
-    Events { items: Vec<StoredEvent>, next: i64 },
+    Events {
+        items: Vec<StoredEvent>,
+        next: i64,
+        /// Whether the job has ended, so that no more will come than there are now.
+        is_over: bool,
+    },
 }
 
 const JOB_COLUMNS: &str = "id, type, state, owner, options, userdata, node_count, node_states, \
@@ -134,24 +146,33 @@ impl Store {
         .await
     }
 
-    /// A job's events from a number on; all of them from 0.
+    /// A job's events from a number on; all of them from 0. At most `most`, when given.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
-    pub(crate) async fn events(&self, id: JobId, start: i64) -> Result<StoredEvents, StoreError> {
+    pub(crate) async fn events(
+        &self,
+        id: JobId,
+        start: i64,
+        most: Option<u64>,
+    ) -> Result<StoredEvents, StoreError> {
         self.read(move |connection| {
-            if !exists(connection, id)? {
+            let Some(is_over) = is_over(connection, id)? else {
                 return Ok(StoredEvents::UnknownJob);
-            }
+            };
             if mismatched(connection, id, start)? {
                 return Ok(StoredEvents::Mismatched);
             }
-            let items = events(connection, id, start)?;
+            let items = events(connection, id, start, most)?;
             let next = match items.last() {
                 Some(last) => last.id + 1,
                 None => last_event(connection, id)? + 1,
             };
-            Ok(StoredEvents::Events { items, next })
+            Ok(StoredEvents::Events {
+                items,
+                next,
+                is_over,
+            })
         })
         .await
     }
@@ -167,8 +188,8 @@ fn jobs(connection: &Connection, query: &JobsQuery) -> Result<(Vec<StoredJob>, u
         values.push(value);
     };
     if let Some(job_type) = &query.job_type {
-        let word = row::to_json(job_type, "a job's type")?;
-        restrict("type = ?", Box::new(word.trim_matches('"').to_owned()));
+        let word = row::to_word(job_type, "a job's type")?;
+        restrict("type = ?", Box::new(word));
     }
     if let Some(task) = &query.task {
         restrict("instr(task, ?) > 0", Box::new(task.clone()));
@@ -193,8 +214,8 @@ fn jobs(connection: &Connection, query: &JobsQuery) -> Result<(Vec<StoredJob>, u
         JobOrder::State => "state",
     };
     let direction = direction(query.order);
-    values.push(Box::new(limit(query.limit)));
-    values.push(Box::new(offset(query.offset)));
+    values.push(Box::new(row::limit(query.limit)));
+    values.push(Box::new(row::offset(query.offset)));
     // Equal ones are ordered by number, so that pages do not overlap.
     let mut select = connection
         .prepare_cached(&format!(
@@ -261,7 +282,7 @@ fn node_counts(connection: &Connection, id: JobId) -> Result<BTreeMap<NodeState,
     Ok(counts)
 }
 
-fn states(connection: &Connection, id: JobId) -> Result<Vec<StateTime>, StoreError> {
+pub(super) fn states(connection: &Connection, id: JobId) -> Result<Vec<StateTime>, StoreError> {
     let error = || StoreError::of("read the states of a job");
     let mut select = connection
         .prepare_cached("SELECT state, entered FROM job_states WHERE job = ?1 ORDER BY step")
@@ -296,8 +317,8 @@ fn nodes(
         .query(params![
             id.0,
             state,
-            limit(query.limit),
-            offset(query.offset)
+            row::limit(query.limit),
+            row::offset(query.offset)
         ])
         .map_err(error())?;
     let mut nodes = vec![];
@@ -313,9 +334,20 @@ fn nodes(
             result: result
                 .map(|text| row::json(&text, "a result"))
                 .transpose()?,
+            usage: optional(row.get(7).map_err(error())?, "a usage")?,
+            report: optional(row.get(8).map_err(error())?, "a report")?,
+            unknown: row::time(row.get(9).map_err(error())?),
+            late: optional(row.get(10).map_err(error())?, "a late result")?,
         });
     }
     Ok(nodes)
+}
+
+fn optional<T: DeserializeOwned>(
+    text: Option<String>,
+    what: &'static str,
+) -> Result<Option<T>, StoreError> {
+    text.map(|text| row::json(&text, what)).transpose()
 }
 
 /// The condition on the state is there only when a state is asked for, so that an index serves it: a
@@ -334,21 +366,28 @@ pub(super) fn nodes_statement(query: &NodesQuery) -> String {
         None => "?2 IS NULL",
     };
     format!(
-        "SELECT certname, state, changed, started, finished, message, result FROM node_runs \
-         WHERE job = ?1 AND {state} \
+        "SELECT certname, state, changed, started, finished, message, result, usage, report, \
+         unknown, late FROM node_runs WHERE job = ?1 AND {state} \
          ORDER BY {column} {direction}, node {direction} LIMIT ?3 OFFSET ?4"
     )
 }
 
-fn events(connection: &Connection, id: JobId, start: i64) -> Result<Vec<StoredEvent>, StoreError> {
+fn events(
+    connection: &Connection,
+    id: JobId,
+    start: i64,
+    most: Option<u64>,
+) -> Result<Vec<StoredEvent>, StoreError> {
     let error = || StoreError::of("read the events of a job");
     let mut select = connection
         .prepare_cached(
             "SELECT id, type, time, node, message, detail FROM events \
-             WHERE job = ?1 AND id >= ?2 ORDER BY id",
+             WHERE job = ?1 AND id >= ?2 ORDER BY id LIMIT ?3",
         )
         .map_err(error())?;
-    let mut rows = select.query(params![id.0, start]).map_err(error())?;
+    let mut rows = select
+        .query(params![id.0, start, row::limit(most)])
+        .map_err(error())?;
     let mut events = vec![];
     while let Some(row) = rows.next().map_err(error())? {
         let detail: String = row.get(5).map_err(error())?;
@@ -391,6 +430,14 @@ fn last_event(connection: &Connection, id: JobId) -> Result<i64, StoreError> {
         .map_err(StoreError::of("find the last event of a job"))
 }
 
+/// Whether a job has ended; nothing when there is none.
+fn is_over(connection: &Connection, id: JobId) -> Result<Option<bool>, StoreError> {
+    connection
+        .prepare_cached("SELECT finished IS NOT NULL FROM jobs WHERE id = ?1")
+        .and_then(|mut select| select.query_row(params![id.0], |row| row.get(0)).optional())
+        .map_err(StoreError::of("find a job"))
+}
+
 fn exists(connection: &Connection, id: JobId) -> Result<bool, StoreError> {
     connection
         .prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")
@@ -403,13 +450,4 @@ fn direction(order: Option<Order>) -> &'static str {
         Order::Asc => "ASC",
         Order::Desc => "DESC",
     }
-}
-
-/// SQLite's word for no limit is -1.
-fn limit(limit: Option<u64>) -> i64 {
-    limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
-}
-
-fn offset(offset: Option<u64>) -> i64 {
-    i64::try_from(offset.unwrap_or_default()).unwrap_or(i64::MAX)
 }

@@ -35,6 +35,11 @@ pub(super) fn to_json<T: Serialize>(value: &T, what: &'static str) -> Result<Str
     serde_json::to_string(value).map_err(|_| StoreError::Damaged { what })
 }
 
+/// The word that the API uses for it, without quotes.
+pub(super) fn to_word<T: Serialize>(value: &T, what: &'static str) -> Result<String, StoreError> {
+    to_json(value, what).map(|text| text.trim_matches('"').to_owned())
+}
+
 pub(super) fn certname(text: &str) -> Result<Certname, StoreError> {
     Certname::parse(text).map_err(|_| StoreError::Damaged { what: "a certname" })
 }
@@ -52,4 +57,13 @@ pub(super) fn time(millis: Option<i64>) -> Option<Time> {
 /// Counts are never negative.
 pub(super) fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
+}
+
+/// SQLite's word for no limit is -1.
+pub(super) fn limit(limit: Option<u64>) -> i64 {
+    limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+pub(super) fn offset(offset: Option<u64>) -> i64 {
+    i64::try_from(offset.unwrap_or_default()).unwrap_or(i64::MAX)
 }

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use orchestrator_api::{
-    JobOrder, JobState, JobsQuery, NodeOrder, NodeState, NodesQuery, Order, Scope, TaskOptions,
-    Time,
+    JobOptions, JobOrder, JobState, JobType, JobsQuery, NodeOrder, NodeState, NodesQuery, Order,
+    Scope, TaskOptions, Time,
 };
 use pcp::uri::Certname;
+use pxp::ActionResult;
 use serde_json::{Map, json};
 
 use super::*;
 use crate::job::JobId;
+use crate::outcome::Outcome;
 
 impl Store {
     /// From now on, the disk has this many pages, or those that are used already.
@@ -42,6 +44,16 @@ impl Store {
         release
     }
 
+    /// How many rows a table has.
+    pub(crate) async fn count(&self, table: &'static str) -> i64 {
+        self.read(move |connection| {
+            let count = format!("SELECT count(*) FROM {table}");
+            Ok(connection.query_row(&count, (), |row| row.get(0)).unwrap())
+        })
+        .await
+        .unwrap()
+    }
+
     /// Waits until a write waits for the disk.
     pub(crate) async fn write_waits(&self) {
         let mut polls = tokio::time::interval(Duration::from_millis(10));
@@ -64,13 +76,15 @@ fn options(task: &str) -> TaskOptions {
         environment: "production".to_owned(),
         timeout: None,
         notes: vec![],
+        rerun_of: None,
     }
 }
 
-fn new_job(task: &str, transactions: &[&str], at: i64) -> NewJob {
+pub(crate) fn new_job(task: &str, transactions: &[&str], at: i64) -> NewJob {
     NewJob {
+        job_type: JobType::Task,
         owner: "ada".to_owned(),
-        options: options(task),
+        options: JobOptions::Task(options(task)),
         userdata: Map::new(),
         request: None,
         files: vec![],
@@ -82,6 +96,8 @@ fn new_job(task: &str, transactions: &[&str], at: i64) -> NewJob {
                 transaction: id.parse().unwrap(),
             })
             .collect(),
+        concurrency: None,
+        plan_job: None,
         at,
     }
 }
@@ -98,24 +114,26 @@ fn started(job: JobId) -> Change {
 
 fn ended(job: JobId, result: &str) -> Change {
     let certname = Certname::parse("a").unwrap();
-    let result = Secret(Some(json!({"is": result})));
-    let state = NodeState::Finished;
+    let outcome = Outcome::of_run(&ActionResult {
+        exitcode: 0,
+        stdout: Some(json!({"is": result}).to_string()),
+        stderr: None,
+        usage: None,
+    });
     Change::NodeEnded {
         job,
         node: 0,
         certname,
-        state,
         at: 20,
-        result,
-        message: None,
+        end: Box::new(NodeEnd::of(NodeState::Finished, outcome)),
     }
 }
 
-fn entered(job: JobId, state: JobState) -> Change {
+pub(crate) fn entered(job: JobId, state: JobState) -> Change {
     Change::JobEntered { job, state, at: 30 }
 }
 
-async fn apply(store: &Store, changes: Vec<Change>) {
+pub(crate) async fn apply(store: &Store, changes: Vec<Change>) {
     store.apply(Arc::new(changes)).await.unwrap();
 }
 
@@ -132,7 +150,7 @@ async fn what_fails_is_undone_and_does_not_touch_what_is_written_with_it() {
     assert!(second.is_err());
     third.unwrap();
     let (jobs, total) = store.jobs(JobsQuery::default()).await.unwrap();
-    let tasks: Vec<_> = jobs.iter().map(|job| job.options.task.as_str()).collect();
+    let tasks: Vec<_> = jobs.iter().map(|job| job.options.task().unwrap()).collect();
     assert_eq!((tasks, total), (vec!["one", "three"], 2));
 }
 
@@ -233,30 +251,30 @@ async fn followers_of_a_job_are_never_told_of_another_jobs_events() {
     let one = store.add_job(new_job("one", &["t1"], 1)).await.unwrap();
     let two = store.add_job(new_job("two", &["t2"], 1)).await.unwrap();
     let next = |events| match events {
-        StoredEvents::Events { items, next } => (items.len(), next),
+        StoredEvents::Events { items, next, .. } => (items.len(), next),
         StoredEvents::UnknownJob | StoredEvents::Mismatched => panic!("no events"),
     };
-    assert_eq!(next(store.events(one, 0).await.unwrap()), (0, 0));
+    assert_eq!(next(store.events(one, 0, None).await.unwrap()), (0, 0));
     // Events 1 and 4 are of the first job, 2 and 3 of the second.
     apply(
         &store,
         vec![started(one), started(two), ended(two, "x"), ended(one, "x")],
     )
     .await;
-    assert_eq!(next(store.events(one, 0).await.unwrap()), (2, 5));
+    assert_eq!(next(store.events(one, 0, None).await.unwrap()), (2, 5));
     // 2 is what a follower of the first job asks for after its event 1.
-    assert_eq!(next(store.events(one, 2).await.unwrap()), (1, 5));
-    assert_eq!(next(store.events(one, 5).await.unwrap()), (0, 5));
+    assert_eq!(next(store.events(one, 2, None).await.unwrap()), (1, 5));
+    assert_eq!(next(store.events(one, 5, None).await.unwrap()), (0, 5));
     assert!(matches!(
-        store.events(one, 3).await.unwrap(),
+        store.events(one, 3, None).await.unwrap(),
         StoredEvents::Mismatched
     ));
     assert!(matches!(
-        store.events(two, 1).await.unwrap(),
+        store.events(two, 1, None).await.unwrap(),
         StoredEvents::Mismatched
     ));
     assert!(matches!(
-        store.events(JobId(9), 0).await.unwrap(),
+        store.events(JobId(9), 0, None).await.unwrap(),
         StoredEvents::UnknownJob
     ));
 }

@@ -523,7 +523,7 @@ async fn the_inventory_tells_who_is_connected() {
 }
 
 /// Waits until the inventory says so.
-async fn known(server: &Server, name: &str, connected: bool) {
+pub(super) async fn known(server: &Server, name: &str, connected: bool) {
     let mut polls = tokio::time::interval(Duration::from_millis(10));
     let wait = async {
         loop {
@@ -612,11 +612,20 @@ async fn stop_waits_for_what_runs_and_force_does_not() {
     fleet.hold();
     let job = server.run("sample::hello", json!({}), &["a"]).await;
     fleet.requested(2).await;
+    let (status, body) = stop(&job, true).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let ended = server.end(&job).await;
+    assert_eq!(ended["state"], "stopped");
+    assert!(fleet.spool(|spool| spool.values().any(|spooled| spooled.killed)));
+    let node = &server.nodes(&job).await[0];
+    let message = node["details"]["message"].as_str().unwrap();
+    assert!(
+        message.ends_with("the task was killed on the node"),
+        "{message}"
+    );
     let (_, body) = stop(&job, true).await;
     assert_eq!(body["job"]["nodes"]["stopped"], 1);
-    let ended = server.get(&format!("{V1}/jobs/{job}")).await;
-    assert_eq!(ended["state"], "stopped");
-    // The end that comes later is taken off the agent's hands and changes nothing.
+    // An end that comes again changes nothing.
     fleet.release().await;
     let more = server.run("sample::hello", json!({}), &["a"]).await;
     server.end(&more).await;

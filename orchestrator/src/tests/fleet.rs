@@ -8,8 +8,9 @@ use pcp::message::{Envelope, Flags, Message, MessageId, MessageType};
 use pcp::uri::{Certname, ClientType, Target, Uri};
 use pxp::{
     ActionResult, BlockingRequest, BlockingResponse, JsonObject, MessageKind, NonBlockingRequest,
-    NonBlockingResponse, OutcomeAcknowledgement, ProvisionalResponse, Status, StatusQuery,
-    StatusResult, TaskRun, TransactionId,
+    NonBlockingResponse, OutcomeAcknowledgement, OutputChunk, OutputRequest, ProvisionalResponse,
+    Status, StatusQuery, StatusResult, StopRequest, StopResult, StopState, StreamChunk, TaskRun,
+    TransactionId,
 };
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -41,8 +42,9 @@ pub(crate) struct Spooled {
     pub(crate) certname: String,
     /// Bodies of the requests that came for it.
     pub(crate) requests: Vec<String>,
-    result: ActionResult,
+    result: JsonObject,
     pub(crate) acknowledged: bool,
+    pub(crate) killed: bool,
 }
 
 impl Fleet {
@@ -171,9 +173,67 @@ impl Fleet {
         MeshPort { outgoing, incoming }
     }
 
+    /// Kills what is held, and says so with its outcome.
+    fn stop(&self, state: &mut State, name: &str, request: BlockingRequest) -> Vec<Message> {
+        let about: StopRequest = request.params.unwrap().parse().unwrap();
+        let id = about.transaction_id;
+        let result = StopResult {
+            transaction_id: id.clone(),
+            state: match state.spool.get(&id) {
+                None => StopState::Unknown,
+                Some(_) if *self.held.borrow() => StopState::Stopped,
+                Some(_) => StopState::Finished,
+            },
+        };
+        let response = BlockingResponse {
+            transaction_id: request.transaction_id,
+            results: JsonObject::of(&result).unwrap(),
+        };
+        let mut answers = vec![of_agent(name, MessageKind::BlockingResponse, &response)];
+        if let Some(spooled) = state.spool.get_mut(&id) {
+            spooled.killed = result.state == StopState::Stopped;
+            answers.push(outcome(&id, spooled));
+        }
+        answers
+    }
+
+    /// What a task has written: all that it will write, or its first three bytes while it is held.
+    fn output(&self, state: &State, name: &str, request: BlockingRequest) -> Vec<Message> {
+        let about: OutputRequest = request.params.unwrap().parse().unwrap();
+        let id = about.transaction_id;
+        let held = *self.held.borrow();
+        let result: ActionResult = state.spool[&id].result.parse().unwrap();
+        let stdout = result.stdout.unwrap_or_default();
+        let stdout = if held { &stdout[..3] } else { &stdout };
+        let total = u64::try_from(stdout.len()).unwrap();
+        let from = usize::try_from(about.stdout).unwrap();
+        let chunk = OutputChunk {
+            transaction_id: id,
+            status: if held {
+                Status::Running
+            } else {
+                Status::Success
+            },
+            stdout: StreamChunk {
+                offset: about.stdout,
+                next: total,
+                total,
+                data: stdout.as_bytes()[from..].to_vec(),
+            },
+            stderr: StreamChunk::empty(0, 0),
+            end: !held,
+        };
+        let response = BlockingResponse {
+            transaction_id: request.transaction_id,
+            results: JsonObject::of(&chunk).unwrap(),
+        };
+        vec![of_agent(name, MessageKind::BlockingResponse, &response)]
+    }
+
     /// The files that a request names.
     fn wanted(&self, message: &Message) -> Vec<String> {
         match pxp::read::<NonBlockingRequest>(&message.body) {
+            Ok(request) if request.module != "task" => vec![],
             Ok(request) => {
                 let run: TaskRun = request.params.unwrap().parse().unwrap();
                 run.files.into_iter().map(|file| file.sha256).collect()
@@ -210,12 +270,18 @@ impl Fleet {
                 let request: NonBlockingRequest = pxp::read(&message.body).unwrap();
                 let id = request.transaction_id;
                 let params = request.params.unwrap();
-                let result = (state.behaviour)(&name, &params.parse().unwrap());
+                let result = if request.module == "task" {
+                    let result = (state.behaviour)(&name, &params.parse().unwrap());
+                    JsonObject::of(&result).unwrap()
+                } else {
+                    JsonObject::of(&puppet_run(&id)).unwrap()
+                };
                 let spooled = state.spool.entry(id.clone()).or_insert(Spooled {
                     certname: name.clone(),
                     requests: vec![],
                     result,
                     acknowledged: false,
+                    killed: false,
                 });
                 spooled.requests.push(params.text().to_owned());
                 self.requests.send_modify(|number| *number += 1);
@@ -224,7 +290,7 @@ impl Fleet {
                 };
                 let kind = MessageKind::ProvisionalResponse;
                 let mut answers = vec![of_agent(&name, kind, &provisional)];
-                if !*self.held.borrow() {
+                if !*self.held.borrow() || state.spool[&id].killed {
                     answers.push(outcome(&id, &state.spool[&id]));
                 }
                 answers
@@ -240,12 +306,28 @@ impl Fleet {
             }
             MessageKind::BlockingRequest => {
                 let request: BlockingRequest = pxp::read(&message.body).unwrap();
+                match request.action.as_str() {
+                    "stop" => return self.stop(&mut state, &name, request),
+                    "read" => return self.output(&state, &name, request),
+                    _ => {}
+                }
                 let about: StatusQuery = request.params.unwrap().parse().unwrap();
                 let id = about.transaction_id;
                 let status = match state.spool.get(&id) {
                     None => StatusResult::without_result(id, Status::Unknown, "no results"),
                     Some(_) if *self.held.borrow() => StatusResult::running(id),
-                    Some(spooled) => StatusResult::finished(id, spooled.result.clone()),
+                    Some(spooled) => match spooled.result.parse() {
+                        Ok(result) => StatusResult::finished(id, result),
+                        Err(_) => StatusResult::finished(
+                            id,
+                            ActionResult {
+                                exitcode: 0,
+                                stdout: Some(spooled.result.text().to_owned()),
+                                stderr: None,
+                                usage: None,
+                            },
+                        ),
+                    },
                 };
                 let response = BlockingResponse {
                     transaction_id: request.transaction_id,
@@ -258,6 +340,13 @@ impl Fleet {
     }
 }
 
+/// A run that has changed something. Its report bears the transaction's id.
+fn puppet_run(id: &TransactionId) -> serde_json::Value {
+    serde_json::json!({"time": "2026-11-22T14:30:00Z", "transaction_uuid": id.as_str(),
+        "environment": "production", "status": "changed", "metrics": {"changed": 1, "total": 7},
+        "exitcode": 0, "version": 1})
+}
+
 fn uri(name: &str, client_type: ClientType) -> Uri {
     Uri::new(Certname::parse(name).unwrap(), client_type)
 }
@@ -265,7 +354,7 @@ fn uri(name: &str, client_type: ClientType) -> Uri {
 fn outcome(transaction: &TransactionId, spooled: &Spooled) -> Message {
     let response = NonBlockingResponse {
         transaction_id: transaction.clone(),
-        results: JsonObject::of(&spooled.result).unwrap(),
+        results: spooled.result.clone(),
     };
     of_agent(
         &spooled.certname,

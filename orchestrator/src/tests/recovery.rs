@@ -6,6 +6,7 @@ use pxp::ActionResult;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
+use super::api::known;
 use super::fleet::Fleet;
 use super::{Home, Server};
 
@@ -180,7 +181,7 @@ async fn a_job_whose_caller_goes_away_while_it_is_stored_is_run_all_the_same() {
 #[tokio::test]
 async fn what_the_disk_refused_is_stored_before_the_end_with_what_was_decided_since() {
     let home = Home::new();
-    let fleet = Fleet::new(&["a", "b"], |_, _| ActionResult {
+    let fleet = Fleet::new(&["a", "b", "c"], |_, _| ActionResult {
         exitcode: 0,
         stdout: Some("x".repeat(500_000)),
         stderr: None,
@@ -188,16 +189,21 @@ async fn what_the_disk_refused_is_stored_before_the_end_with_what_was_decided_si
     });
     fleet.hold();
     let server = home.start(&fleet).await;
-    let job = server.run("sample::hello", json!({}), &["a", "b"]).await;
+    known(&server, "c", true).await;
+    fleet.leave("c").await;
+    known(&server, "c", false).await;
+    let job = server
+        .run("sample::hello", json!({}), &["a", "b", "c"])
+        .await;
     fleet.requested(2).await;
     server.store.limit_pages(1).await;
     fleet.report_of(|name| name == "a").await;
     refused(&server).await;
-    let stop = json!({"job": job, "force": true});
+    let stop = json!({"job": job});
     let mut polls = tokio::time::interval(Duration::from_millis(10));
     let is_decided = async {
         let path = "/status/v1/services/orchestrator-service?level=debug";
-        while server.call(Method::GET, path, None).await.1["status"]["active_jobs"] != 0 {
+        while server.call(Method::GET, path, None).await.1["status"]["waiting_nodes"] != 0 {
             polls.tick().await;
         }
     };
@@ -212,7 +218,10 @@ async fn what_the_disk_refused_is_stored_before_the_end_with_what_was_decided_si
     let job = server.get(&format!("/orchestrator/v1/jobs/{job}")).await;
     assert_eq!(
         (&job["state"], &job["node_states"]),
-        (&json!("stopped"), &json!({"finished": 1, "stopped": 1}))
+        (
+            &json!("stopping"),
+            &json!({"finished": 1, "running": 1, "skipped": 1})
+        )
     );
 }
 

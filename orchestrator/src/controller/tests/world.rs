@@ -3,26 +3,33 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use orchestrator_api::{JobState, NodeState};
+use orchestrator_api::{JobState, JobType, NodeState};
 use pcp::body::{self, ErrorKind, InventoryChange, InventoryResponse, InventoryUpdate};
 use pcp::message::{Envelope, Flags, Message, MessageId, MessageType};
 use pcp::uri::{Certname, ClientType, Target, Uri};
 use pxp::{
     ActionResult, BlockingRequest, BlockingResponse, JsonObject, MessageKind, NonBlockingRequest,
     NonBlockingResponse, OutcomeAcknowledgement, ProvisionalResponse, Status, StatusQuery,
-    StatusResult, TransactionId,
+    StatusResult, StopRequest, StopResult, StopState, TransactionId,
 };
 use uuid::Uuid;
 
 use super::super::{Composer, Controller, Now, Output, Settings, Submission};
-use crate::job::JobId;
+use crate::job::{Action, JobId};
+use crate::outcome::FoundReport;
 use crate::store::{Change, Known, NewNode, SeenNode, Unfinished, UnfinishedNode};
 
 pub(super) const TIME_LIMIT: u64 = 60;
 
+/// Milliseconds that an agent may be silent.
+pub(super) const LEASE: u64 = 480_000;
+
 pub(super) fn settings() -> Settings {
     Settings {
         task_concurrency: 3,
+        compile_concurrency: 1,
+        lease: LEASE,
+        reports: false,
         pcp_timeout: 30_000,
         max_message: 1024 * 1024,
     }
@@ -41,6 +48,10 @@ pub(super) fn uri(name: &str, client_type: ClientType) -> Uri {
 
 pub(super) fn request() -> JsonObject {
     serde_json::from_str(r#"{"task":"a","files":[],"input":{}}"#).unwrap()
+}
+
+fn puppet_request() -> JsonObject {
+    serde_json::from_str(r#"{"flags":["--noop"]}"#).unwrap()
 }
 
 /// A message to the orchestrator.
@@ -97,6 +108,8 @@ pub(super) struct Disk {
 
 pub(super) struct DiskJob {
     pub(super) state: JobState,
+    pub(super) job_type: JobType,
+    pub(super) concurrency: Option<u64>,
     pub(super) request: Option<JsonObject>,
     pub(super) nodes: Vec<DiskNode>,
 }
@@ -109,6 +122,10 @@ pub(super) struct DiskNode {
     pub(super) started: Option<i64>,
     pub(super) ends: u32,
     pub(super) message: Option<String>,
+    pub(super) result: Option<serde_json::Value>,
+    pub(super) unknown: Option<i64>,
+    pub(super) given_up: bool,
+    pub(super) late: Option<NodeState>,
 }
 
 impl Disk {
@@ -121,17 +138,28 @@ impl Disk {
                 node.started = Some(*at);
             }
             Change::NodeAccepted { job, node } => self.node(*job, *node).accepted = true,
-            Change::NodeEnded {
-                job,
-                node,
-                state,
-                message,
-                ..
-            } => {
+            Change::NodeStopping { job, node, .. } => {
                 let node = self.node(*job, *node);
-                node.state = *state;
+                assert_eq!(node.state, NodeState::Running, "stopped what does not run");
+                node.state = NodeState::Stopping;
+            }
+            Change::NodeUnknown { job, node, since } => self.node(*job, *node).unknown = *since,
+            Change::NodeEnded { job, node, end, .. } => {
+                let node = self.node(*job, *node);
+                node.state = end.state;
                 node.ends += 1;
-                node.message = message.clone();
+                node.message = end.message.clone();
+                node.result = end.result.0.clone();
+                node.given_up = end.given_up;
+            }
+            Change::NodeLate { transaction, late } => {
+                let mut nodes = self.jobs.values_mut().flat_map(|job| &mut job.nodes);
+                let node = nodes.find(|node| node.transaction == *transaction).unwrap();
+                assert!(
+                    node.given_up && node.late.is_none(),
+                    "late twice, or never given up"
+                );
+                node.late = Some(late.state);
             }
             Change::JobEntered { job, state, .. } => {
                 let job = self.jobs.get_mut(job).unwrap();
@@ -163,6 +191,8 @@ impl Disk {
         let jobs = self.jobs.iter().filter(|(_, job)| !job.state.is_final());
         jobs.map(|(id, job)| Unfinished {
             id: *id,
+            job_type: job.job_type,
+            concurrency: job.concurrency,
             state: job.state,
             request: job.request.clone(),
             files: vec![],
@@ -176,6 +206,8 @@ impl Disk {
                     state: node.state,
                     accepted: node.accepted,
                     started: node.started,
+                    unknown: node.unknown,
+                    given_up: node.given_up && node.late.is_none(),
                 })
                 .collect(),
         })
@@ -187,6 +219,7 @@ impl Disk {
         match nodes.find(|node| node.transaction == *transaction) {
             None => Known::Unknown,
             Some(node) if node.certname != *certname => Known::OfAnother,
+            Some(node) if node.given_up && node.late.is_none() => Known::GivenUp,
             Some(node) if node.state.is_final() => Known::Ended,
             Some(_) => Known::Open,
         }
@@ -197,6 +230,9 @@ impl Disk {
 #[derive(Default)]
 pub(super) struct Spooled {
     pub(super) finished: bool,
+    pub(super) killed: bool,
+    /// The number of the job, which a Puppet run has to carry.
+    pub(super) job: Option<String>,
     pub(super) acknowledged: bool,
 }
 
@@ -214,6 +250,10 @@ pub(super) struct World {
     pub(super) mesh: bool,
     pub(super) to_mesh: Vec<Message>,
     pub(super) to_orchestrator: Vec<Message>,
+    /// Reports that are looked for.
+    pub(super) wanted: Vec<(TransactionId, String)>,
+    reports: bool,
+    time_limit: u64,
     pub(super) wall: i64,
     pub(super) mono: u64,
 }
@@ -240,8 +280,42 @@ impl World {
             mesh: false,
             to_mesh: vec![],
             to_orchestrator: vec![],
+            wanted: vec![],
+            reports: false,
+            time_limit: TIME_LIMIT,
             wall: now.wall,
             mono: 0,
+        }
+    }
+
+    /// Begins anew with an orchestrator that looks for reports.
+    pub(super) fn look_for_reports(&mut self) {
+        self.reports = true;
+        self.controller = self.new_controller();
+    }
+
+    fn new_controller(&self) -> Controller {
+        let settings = Settings {
+            reports: self.reports,
+            ..settings()
+        };
+        Controller::new(self.now(), settings, composer())
+    }
+
+    /// A report has been found, or is not there.
+    pub(super) fn found(&mut self, index: usize, is_found: bool) {
+        if index < self.wanted.len() {
+            let (transaction, uuid) = self.wanted.remove(index);
+            assert_eq!(uuid, "u-1");
+            let report = is_found.then(|| FoundReport {
+                hash: "d7ec".to_owned(),
+                url: None,
+                configuration_version: None,
+                environment: None,
+                status: None,
+            });
+            self.controller.reported(self.now(), &transaction, report);
+            self.flush();
         }
     }
 
@@ -267,6 +341,7 @@ impl World {
             changes,
             messages,
             lookups,
+            reports,
             ..
         } = self.controller.take();
         for change in &changes {
@@ -275,16 +350,45 @@ impl World {
         if self.mesh {
             self.to_mesh.extend(messages);
         }
-        for (transaction, certname) in lookups {
-            let known = self.disk.known(&transaction, &certname);
-            self.controller.looked_up(&transaction, &certname, known);
+        self.wanted.extend(reports);
+        let now = self.now();
+        for lookup in lookups {
+            let known = self.disk.known(&lookup.transaction, &lookup.certname);
+            self.controller.looked_up(now, lookup, known);
         }
-        if !self.controller.output.messages.is_empty() {
+        let output = &self.controller.output;
+        if !output.messages.is_empty() || !output.changes.is_empty() {
             self.flush();
         }
     }
 
     pub(super) fn submit(&mut self, id: i64, names: &[&str], sensitive: bool) {
+        self.submit_job(id, names, sensitive, JobType::Task, None);
+    }
+
+    /// A job that runs Puppet, on so many nodes at once.
+    pub(super) fn submit_puppet(&mut self, id: i64, names: &[&str], concurrency: Option<u64>) {
+        self.submit_job(id, names, false, JobType::Deploy, concurrency);
+    }
+
+    /// A job whose task may take longer than any test.
+    pub(super) fn submit_long(&mut self, id: i64, names: &[&str]) {
+        self.time_limit = 100_000;
+        self.submit(id, names, false);
+    }
+
+    fn submit_job(
+        &mut self,
+        id: i64,
+        names: &[&str],
+        sensitive: bool,
+        job_type: JobType,
+        concurrency: Option<u64>,
+    ) {
+        let request = || match job_type {
+            JobType::Deploy => puppet_request(),
+            _ => request(),
+        };
         let nodes: Vec<_> = names
             .iter()
             .map(|name| NewNode {
@@ -300,18 +404,26 @@ impl World {
             started: None,
             ends: 0,
             message: None,
+            result: None,
+            unknown: None,
+            given_up: false,
+            late: None,
         });
         let job = DiskJob {
             state: JobState::Ready,
+            job_type,
+            concurrency,
             request: (!sensitive).then(request),
             nodes: stored.collect(),
         };
         self.disk.jobs.insert(JobId(id), job);
         let submission = Submission {
             id: JobId(id),
+            action: Action::from(job_type),
             nodes,
+            concurrency,
             request: request(),
-            time_limit: TIME_LIMIT * 1000,
+            time_limit: self.time_limit * 1000,
         };
         self.controller.submit(self.now(), submission);
         self.flush();
@@ -329,7 +441,8 @@ impl World {
         self.to_mesh.clear();
         self.to_orchestrator.clear();
         self.mono = 0;
-        self.controller = Controller::new(self.now(), settings(), composer());
+        self.wanted.clear();
+        self.controller = self.new_controller();
         let (seen, jobs) = (self.disk.seen(), self.disk.unfinished());
         self.controller.restore(self.now(), seen, jobs);
         self.flush();
@@ -394,7 +507,7 @@ impl World {
         }
         for (transaction, spooled) in &agent.spool {
             if spooled.finished && !spooled.acknowledged {
-                let outcome = outcome(name, transaction, 0);
+                let outcome = spooled.outcome(name, transaction);
                 self.to_orchestrator.push(outcome);
             }
         }
@@ -500,7 +613,11 @@ impl Agent {
                 assert!(message.envelope.flags.contains(Flags::ACKNOWLEDGES));
                 let request: NonBlockingRequest = pxp::read(&message.body).unwrap();
                 let transaction_id = request.transaction_id;
-                self.spool.entry(transaction_id.clone()).or_default();
+                let spooled = self.spool.entry(transaction_id.clone()).or_default();
+                if request.module == "pxp-module-puppet" {
+                    let params: pxp::PuppetRun = request.params.unwrap().parse().unwrap();
+                    spooled.job = Some(params.job.expect("the job's number"));
+                }
                 let response = ProvisionalResponse { transaction_id };
                 vec![of_agent(name, MessageKind::ProvisionalResponse, &response)]
             }
@@ -514,19 +631,16 @@ impl Agent {
             }
             MessageKind::BlockingRequest => {
                 let request: BlockingRequest = pxp::read(&message.body).unwrap();
+                if request.action == "stop" {
+                    return self.stop(name, request);
+                }
                 let about: StatusQuery = request.params.unwrap().parse().unwrap();
                 let id = about.transaction_id;
                 let status = match self.spool.get(&id) {
                     None => StatusResult::without_result(id, Status::Unknown, "found no results"),
-                    Some(spooled) if spooled.finished => StatusResult::finished(
-                        id,
-                        ActionResult {
-                            exitcode: 0,
-                            stdout: Some("{}".into()),
-                            stderr: None,
-                            usage: None,
-                        },
-                    ),
+                    Some(spooled) if spooled.finished => {
+                        StatusResult::finished(id, spooled.result())
+                    }
                     Some(_) => StatusResult::running(id),
                 };
                 let response = BlockingResponse {
@@ -538,4 +652,70 @@ impl Agent {
             other => panic!("an agent got {other:?}"),
         }
     }
+
+    /// Kills what runs, and says so before the outcome is sent.
+    fn stop(&mut self, name: &str, request: BlockingRequest) -> Vec<Message> {
+        let about: StopRequest = request.params.unwrap().parse().unwrap();
+        let id = about.transaction_id;
+        let state = match self.spool.get_mut(&id) {
+            None => StopState::Unknown,
+            Some(spooled) if spooled.killed => StopState::Stopped,
+            Some(spooled) if spooled.finished => StopState::Finished,
+            Some(spooled) => {
+                spooled.finished = true;
+                spooled.killed = true;
+                StopState::Stopped
+            }
+        };
+        let result = StopResult {
+            transaction_id: id.clone(),
+            state,
+        };
+        let response = BlockingResponse {
+            transaction_id: request.transaction_id,
+            results: JsonObject::of(&result).unwrap(),
+        };
+        let mut messages = vec![of_agent(name, MessageKind::BlockingResponse, &response)];
+        if let Some(spooled) = self.spool.get(&id).filter(|spooled| spooled.killed) {
+            messages.push(spooled.outcome(name, &id));
+        }
+        messages
+    }
+}
+
+impl Spooled {
+    fn result(&self) -> ActionResult {
+        if self.job.is_some() {
+            return ActionResult {
+                exitcode: 0,
+                stdout: Some(puppet_result().to_string()),
+                stderr: None,
+                usage: None,
+            };
+        }
+        ActionResult {
+            exitcode: if self.killed { 143 } else { 0 },
+            stdout: Some("{}".to_owned()),
+            stderr: None,
+            usage: None,
+        }
+    }
+
+    fn outcome(&self, name: &str, transaction: &TransactionId) -> Message {
+        let results = match &self.job {
+            Some(_) => JsonObject::of(&puppet_result()).unwrap(),
+            None => JsonObject::of(&self.result()).unwrap(),
+        };
+        let response = NonBlockingResponse {
+            transaction_id: transaction.clone(),
+            results,
+        };
+        of_agent(name, MessageKind::NonBlockingResponse, &response)
+    }
+}
+
+fn puppet_result() -> serde_json::Value {
+    serde_json::json!({"time": "2026-11-22T14:30:00Z", "transaction_uuid": "u-1",
+        "environment": "production", "status": "changed", "metrics": {"changed": 1},
+        "exitcode": 0, "version": 1})
 }
