@@ -20,10 +20,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::header;
 use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use axum::routing::{any, get, post};
 use daemon::Tasks;
-use orchestrator_api::{ApiError, Collection, Command, ErrorKind, Index, path};
+use orchestrator_api::{ApiError, Collection, Command, ErrorKind, Index, openapi, path};
 use tokio::sync::RwLock;
 
 pub(crate) use serve::serve;
@@ -80,6 +82,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/orchestrator/v1/command/plan_finish", post(plans::finish));
     let collections = Router::new()
         .route("/orchestrator/v1", get(index))
+        .route(openapi::PATH, get(described))
         .route("/orchestrator/v1/jobs", get(jobs::list))
         .route("/orchestrator/v1/jobs/{job}", get(jobs::one))
         .route("/orchestrator/v1/jobs/{job}/nodes", get(jobs::nodes))
@@ -133,6 +136,14 @@ pub(crate) fn router(api: Api) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)
+}
+
+/// The API described for machines.
+async fn described() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        openapi::COMMITTED,
+    )
 }
 
 async fn index(base: Base) -> Answer<Index> {

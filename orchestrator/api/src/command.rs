@@ -1,10 +1,11 @@
 //! `command/…`: what a client asks for, and the answers that say it was accepted.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// `POST command/task`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskRequest {
     /// The task's full name.
@@ -51,7 +52,7 @@ impl std::fmt::Debug for TaskRequest {
 }
 
 /// The nodes of a job: exactly one of three ways to say which.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "ScopeKeys", into = "ScopeKeys")]
 pub enum Scope {
     /// A list of certnames.
@@ -67,7 +68,7 @@ pub enum Scope {
 #[error("scope must have exactly one of nodes, query and node_group")]
 pub struct ScopeError;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ScopeKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,14 +109,14 @@ impl From<Scope> for ScopeKeys {
 }
 
 /// 202: the job is stored and will run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobAccepted {
     /// Which job it is.
     pub job: JobReference,
 }
 
 /// A job by URL and number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobReference {
     /// The job's URL.
     pub id: String,
@@ -124,7 +125,7 @@ pub struct JobReference {
 }
 
 /// `POST command/stop`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopRequest {
     /// The job's number, as text.
@@ -135,14 +136,14 @@ pub struct StopRequest {
 }
 
 /// 202: the job is stopping or has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopAccepted {
     /// Which job, and how far it is.
     pub job: StoppedJob,
 }
 
 /// A job that was asked to stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoppedJob {
     /// The job's URL.
     pub id: String,
@@ -153,7 +154,7 @@ pub struct StoppedJob {
 }
 
 /// How many nodes of a job are in which state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeCounts {
     /// Not started, those about to be included.
     pub new: u64,
@@ -173,7 +174,7 @@ pub struct NodeCounts {
 }
 
 /// `POST command/rerun`: an ended job once more, as a new job. Beyond the original's API.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RerunRequest {
     /// The number of the ended job, as text.
@@ -191,7 +192,7 @@ pub struct RerunRequest {
 }
 
 /// Which nodes of an ended job are run again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RerunOnly {
     /// Those that did not end well: failed, errored, skipped and stopped ones.

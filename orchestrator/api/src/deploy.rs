@@ -1,12 +1,13 @@
 //! `command/deploy`: a Puppet run on many nodes, and the options of the job that it becomes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::command::Scope;
 
 /// `POST command/deploy`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "DeployKeys", into = "DeployKeys")]
 pub struct DeployRequest {
     /// The environment; empty or absent: each node's own.
@@ -30,7 +31,7 @@ pub struct DeployRequest {
 }
 
 /// Settings of a Puppet run. What is absent is left to each node's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunFlags {
     /// Only look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +78,7 @@ pub struct RunFlags {
 }
 
 /// A setting that is a number, or a number with a unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Setting {
     /// Such as 30.
@@ -87,7 +88,7 @@ pub enum Setting {
 }
 
 /// One word, or several: a list, or one text with commas.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Words {
     /// Such as `"web,db"`.
@@ -116,7 +117,7 @@ impl std::fmt::Display for Words {
 }
 
 /// The options of a job that runs Puppet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeployOptions {
     /// What the caller said it is for.
     pub description: String,
@@ -146,7 +147,7 @@ pub struct DeployOptions {
 #[error("unknown key `{0}`")]
 pub struct UnknownKey(pub String);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct DeployKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     environment: Option<String>,

@@ -1,12 +1,13 @@
 //! The events of a job: what a client follows it by.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::time::Time;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventType {
     /// A node's request was sent.
@@ -36,7 +37,7 @@ impl EventType {
 }
 
 /// One event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// The event's number, as text; grows over all jobs.
     pub id: String,
@@ -52,7 +53,7 @@ pub struct Event {
 }
 
 /// What an event is about.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventDetails {
     /// The certname; none for events of the whole job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +64,7 @@ pub struct EventDetails {
 }
 
 /// `GET jobs/:id/events`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Events {
     /// Where the events after these are.
     #[serde(rename = "next-events")]
@@ -73,7 +74,7 @@ pub struct Events {
 }
 
 /// Where the next events are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NextEvents {
     /// The URL to ask.
     pub id: String,
@@ -82,7 +83,7 @@ pub struct NextEvents {
 }
 
 /// The query of `GET jobs/:id/events`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventsQuery {
     /// Only this event and those after it; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

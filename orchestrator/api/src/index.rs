@@ -1,9 +1,10 @@
 //! `GET /orchestrator/v1`: what there is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The root of the API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Index {
     /// A sentence for people.
     pub info: String,
@@ -16,7 +17,7 @@ pub struct Index {
 }
 
 /// Something that can be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Collection {
     /// The name.
     pub name: String,
@@ -27,7 +28,7 @@ pub struct Collection {
 }
 
 /// Something that can be asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Command {
     /// The name.
     pub name: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,7 +13,9 @@ use crate::node::NodeState;
 use crate::time::Time;
 
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Stored, nothing done yet.
@@ -54,7 +57,7 @@ impl JobState {
 }
 
 /// By which command a job was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobCommand {
     /// A Puppet run.
@@ -66,7 +69,7 @@ pub enum JobCommand {
 }
 
 /// What a job does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobType {
     /// A Puppet run.
@@ -90,7 +93,7 @@ pub enum JobType {
 }
 
 /// One job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
     /// The job's URL.
     pub id: String,
@@ -139,7 +142,7 @@ pub struct Job {
 }
 
 /// From when to when a job was in a state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StateTime {
     /// The state.
     pub state: JobState,
@@ -150,14 +153,14 @@ pub struct StateTime {
 }
 
 /// An environment by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentName {
     /// The name.
     pub name: String,
 }
 
 /// The options of a job, by what it does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum JobOptions {
     /// It runs a task.
@@ -214,7 +217,7 @@ impl JobOptions {
 }
 
 /// The options of a job that runs a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskOptions {
     /// What the caller said it is for.
     pub description: String,
@@ -246,7 +249,7 @@ pub struct TaskOptions {
 }
 
 /// Who started a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Owner {
     /// The user's id.
     pub id: String,
@@ -275,7 +278,7 @@ pub struct Owner {
 }
 
 /// `GET jobs`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Jobs {
     /// The jobs of this page.
     pub items: Vec<Job>,
@@ -284,7 +287,7 @@ pub struct Jobs {
 }
 
 /// Which page of how many.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pagination {
     /// The most items of a page; none: all.
     pub limit: Option<u64>,
@@ -302,7 +305,7 @@ pub struct Pagination {
 }
 
 /// The query of `GET jobs`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobsQuery {
     /// The most jobs of the answer; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -331,7 +334,7 @@ pub struct JobsQuery {
 }
 
 /// By what jobs are ordered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobOrder {
     /// The login of who started it.
@@ -348,7 +351,7 @@ pub enum JobOrder {
 }
 
 /// In which direction a list is ordered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Smallest first.

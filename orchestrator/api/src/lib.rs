@@ -12,6 +12,7 @@ mod index;
 mod inventory;
 mod job;
 mod node;
+pub mod openapi;
 mod output;
 pub mod path;
 mod plan;
@@ -53,7 +54,9 @@ pub const DEFAULT_ENVIRONMENT: &str = "production";
 pub const TOKEN_HEADER: &str = "X-Authentication";
 
 /// A reference to another resource by its URL.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct Link {
     /// The resource's URL.
     pub id: String,

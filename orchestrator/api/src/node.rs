@@ -1,5 +1,6 @@
 //! The nodes of a job, and the report over them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -8,7 +9,9 @@ use crate::job::Order;
 use crate::time::Time;
 
 /// Where one node of a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// Stored.
@@ -72,7 +75,7 @@ impl NodeState {
 }
 
 /// One node of a job.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Node {
     /// The certname.
     pub name: String,
@@ -105,7 +108,7 @@ impl std::fmt::Debug for Node {
 }
 
 /// `GET jobs/:id/nodes`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Nodes {
     /// Where the events after this answer are.
     #[serde(rename = "next-events")]
@@ -115,7 +118,7 @@ pub struct Nodes {
 }
 
 /// The query of `GET jobs/:id/nodes`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodesQuery {
     /// The most nodes of the answer; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,7 +141,7 @@ pub struct NodesQuery {
 }
 
 /// Whether results show what their tasks have marked as secrets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SensitiveResults {
     /// A note stands in for them.
@@ -149,7 +152,7 @@ pub enum SensitiveResults {
 }
 
 /// By what nodes are ordered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeOrder {
     /// The certname.
@@ -166,14 +169,14 @@ pub enum NodeOrder {
 }
 
 /// `GET jobs/:id/report`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// One item a node.
     pub items: Vec<ReportItem>,
 }
 
 /// One node of a report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportItem {
     /// The certname.
     pub node: String,

@@ -1,11 +1,12 @@
 //! What a task writes while it runs, by byte offset. Beyond the original's API.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::node::NodeState;
 
 /// The query of `GET jobs/:id/nodes/:name/output`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputQuery {
     /// The first byte of standard output that is wanted; 0 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,7 +20,7 @@ pub struct OutputQuery {
 }
 
 /// `GET jobs/:id/nodes/:name/output`: a piece of what the task has written.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeOutput {
     /// The certname.
     pub node: String,
@@ -34,7 +35,7 @@ pub struct NodeOutput {
 }
 
 /// A piece of one stream. What is asked for next begins at `next`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputStream {
     /// Where the piece begins, in bytes.
     pub offset: u64,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,7 +13,7 @@ use crate::job::Owner;
 use crate::time::Time;
 
 /// `POST command/plan_start`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanStartRequest {
     /// The plan's full name.
@@ -40,14 +41,14 @@ impl std::fmt::Debug for PlanStartRequest {
 }
 
 /// The plan job has begun, or has been found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanStarted {
     /// The plan job's number, as text.
     pub name: String,
 }
 
 /// `POST command/plan_finish`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanFinishRequest {
     /// The plan job's number, as text.
@@ -70,7 +71,9 @@ impl std::fmt::Debug for PlanFinishRequest {
 }
 
 /// Where a plan job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum PlanState {
     /// The client runs it.
@@ -94,7 +97,7 @@ impl PlanState {
 }
 
 /// One plan job.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanJob {
     /// The plan job's URL.
     pub id: String,
@@ -134,7 +137,7 @@ impl std::fmt::Debug for PlanJob {
 }
 
 /// The options of a plan job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanOptions {
     /// What the caller said it is for.
     pub description: String,
@@ -153,7 +156,7 @@ pub struct PlanOptions {
 }
 
 /// `GET plan_jobs`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanJobs {
     /// The plan jobs of this page, the latest first.
     pub items: Vec<PlanJob>,
@@ -162,7 +165,7 @@ pub struct PlanJobs {
 }
 
 /// Which page of how many.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanPagination {
     /// The most items of a page; none: all.
     pub limit: Option<u64>,
@@ -173,7 +176,7 @@ pub struct PlanPagination {
 }
 
 /// The query of `GET plan_jobs`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanJobsQuery {
     /// The most plan jobs of the answer; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,7 +190,7 @@ pub struct PlanJobsQuery {
 }
 
 /// Whether results are shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PlanResults {
     /// They are.
@@ -198,7 +201,7 @@ pub enum PlanResults {
 }
 
 /// What happened in a plan job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanEventType {
     /// The plan began.
@@ -212,7 +215,7 @@ pub enum PlanEventType {
 }
 
 /// One event of a plan job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanEvent {
     /// The event's number, as text.
     pub id: String,
@@ -228,7 +231,7 @@ pub struct PlanEvent {
 }
 
 /// What an event of a plan job is about.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanEventDetails {
     /// The number of the task job.
     #[serde(rename = "job-id", default, skip_serializing_if = "Option::is_none")]
@@ -236,7 +239,7 @@ pub struct PlanEventDetails {
 }
 
 /// `GET plan_jobs/:id/events`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanEvents {
     /// Where the events after these are.
     #[serde(rename = "next-events")]

@@ -1,10 +1,11 @@
 //! Tasks of an environment.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The query of the task endpoints.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentQuery {
     /// The environment; [`crate::DEFAULT_ENVIRONMENT`] when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -12,7 +13,7 @@ pub struct EnvironmentQuery {
 }
 
 /// An environment, and which state of its code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// The name.
     pub name: String,
@@ -21,7 +22,7 @@ pub struct Environment {
 }
 
 /// `GET tasks`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskList {
     /// Where they come from.
     pub environment: Environment,
@@ -30,7 +31,7 @@ pub struct TaskList {
 }
 
 /// One task of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskItem {
     /// The task's URL.
     pub id: String,
@@ -47,7 +48,7 @@ pub struct TaskItem {
 }
 
 /// `GET tasks/:module/:task`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskDetail {
     /// The task's URL.
     pub id: String,
@@ -64,7 +65,7 @@ pub struct TaskDetail {
 }
 
 /// One file of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskFile {
     /// Its name for the agent.
     pub filename: String,
@@ -77,7 +78,7 @@ pub struct TaskFile {
 }
 
 /// Where Puppet Server has a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileUri {
     /// The path.
     pub path: String,

@@ -59,7 +59,7 @@ fn need(path: &str) -> Need<'_> {
     let mut parts = path.trim_matches('/').split('/');
     match (parts.next().unwrap_or_default(), parts.next()) {
         // The tasks say of each whether it is permitted.
-        ("" | "tasks", _) => Need::Nothing,
+        ("" | "tasks" | "openapi.json", _) => Need::Nothing,
         ("command", Some("deploy")) => Need::Permission(Action::RunPuppet),
         // Which task it is, on which nodes, and whose job decides.
         ("command", Some("task" | "plan_task" | "stop" | "rerun")) => Need::Nothing,

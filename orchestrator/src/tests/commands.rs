@@ -474,3 +474,36 @@ async fn what_is_not_supported_is_refused_by_name() {
         );
     }
 }
+
+#[tokio::test]
+async fn every_endpoint_that_is_described_is_there() {
+    let home = Home::new();
+    let server = home.start(&Fleet::echo(&["a"])).await;
+    let job = server.run("sample::hello", json!({}), &["a"]).await;
+    server.end(&job).await;
+    let described = server.get(&format!("{V1}/openapi.json")).await;
+    assert_eq!(described, orchestrator_api::openapi::document());
+    let paths = described["paths"].as_object().unwrap();
+    for (path, operations) in paths {
+        let path = path
+            .replace("{job}", &job)
+            .replace("{node}", "a")
+            .replace("{module}/{task}", "sample/hello")
+            .replace("{plan}", "1")
+            .replace("{event}", "1");
+        for method in operations.as_object().unwrap().keys() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let body = (method == Method::POST).then(|| json!({}));
+            let (status, answer) = server.call(method.clone(), &path, body).await;
+            let is_plan = path.contains("plan_jobs/");
+            let expected = match &method {
+                &Method::POST => StatusCode::BAD_REQUEST,
+                _ if is_plan => StatusCode::NOT_FOUND,
+                _ => StatusCode::OK,
+            };
+            assert_eq!(status, expected, "{method} {path}: {answer}");
+            let msg = answer["msg"].as_str().unwrap_or_default();
+            assert!(!msg.contains("no such endpoint"), "{method} {path}");
+        }
+    }
+}

@@ -105,6 +105,12 @@ impl Lab {
         self.api.url()
     }
 
+    /// The CA certificates that the orchestrator's certificate is checked with.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.site.ca_file()
+    }
+
     /// The primary's address: `127.0.0.1:PORT`.
     #[must_use]
     pub fn broker_primary(&self) -> &str {
