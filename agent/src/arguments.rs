@@ -11,6 +11,8 @@ use pxp_agent::config::Given;
 use pxp_agent::config::file::{Form, KEYS};
 use pxp_agent::exit::ExitCode;
 
+use crate::commands::policy::PolicyCommand;
+
 /// Takes requests from the orchestrator over a PCP broker and runs them on this node.
 #[derive(Debug, Parser)]
 #[command(version = daemon::VERSION, name = "pxp-agent")]
@@ -30,6 +32,12 @@ struct Fixed {
 pub(crate) enum Command {
     /// Check the configuration, print what it means, and exit.
     CheckConfig,
+    /// About the policy of this node.
+    Policy {
+        /// What about it.
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
 }
 
 /// What the process was called with.

@@ -59,6 +59,7 @@ pub struct Agent {
     client: ClientHandle,
     access_log: AccessLog,
     gate: Gate,
+    identity: Arc<Current>,
 }
 
 /// Why the agent cannot start.
@@ -107,6 +108,7 @@ impl Agent {
     /// [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let identity = Current::load(config.tls.clone()).map_err(StartError::Identity)?;
+        let identity = Arc::new(identity);
         log_start(config, &identity.get());
         let access_log = AccessLog::open(config.access_log.as_deref())?;
         let support = Support::probe(&config.wrapper);
@@ -122,7 +124,7 @@ impl Agent {
         let disk = Disk::default();
         let mut client = ClientConfig::new(
             config.brokers.clone(),
-            Arc::new(identity),
+            Arc::clone(&identity),
             ClientType::agent(),
             daemon::software("pxp-agent"),
         );
@@ -175,11 +177,21 @@ impl Agent {
         };
         tasks.spawn_core("session", session.run());
         daemon::watchdog(&tasks);
+        let followed = Arc::clone(&identity);
+        let shutdown = tasks.shutdown_token();
+        tasks.spawn("certificates", async move {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = followed.follow() => {}
+            }
+        });
         Ok(Self {
             tasks,
             client,
             access_log,
             gate,
+            identity,
         })
     }
 
@@ -253,8 +265,9 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
     code
 }
 
-/// SIGHUP: policy and log level are read again. What is wrong is told, and what was before stays.
+/// SIGHUP: certificates, policy and log level are read again. What is wrong is told, and what was before stays.
 fn reload(config: &Config, agent: &Agent, logs: &Logs) {
+    agent.identity.check_soon();
     match Policy::load(&config.policy_dir) {
         Ok(policy) => {
             agent.gate.replace(policy);

@@ -1,6 +1,7 @@
 //! The program `pxp-agent`: arguments, configuration, run, exit code.
 
 mod arguments;
+mod commands;
 
 use std::process::ExitCode as ProcessCode;
 
@@ -39,7 +40,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     match arguments.command {
-        Some(Command::CheckConfig) => Ok(check(&config)),
+        Some(Command::CheckConfig) => Ok(commands::check_config::run(&config)),
+        Some(Command::Policy { command }) => commands::policy::run(&config, &command),
         None => {
             let logs = match daemon::logs::start(&config.log) {
                 Ok(logs) => logs,
@@ -51,23 +53,6 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             };
             let runtime = daemon::runtime(Threads::Current).context("cannot start")?;
             Ok(runtime.block_on(pxp_agent::serve(&config, &logs)))
-        }
-    }
-}
-
-/// Says what the configuration means, and whether its certificates can be used.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what the command is for"
-)]
-fn check(config: &Config) -> ExitCode {
-    print!("{config}");
-    match identity::Identity::load(&config.tls) {
-        Ok(_) => ExitCode::Ok,
-        Err(error) => {
-            eprintln!("pxp-agent: {}", daemon::error_chain(&error));
-            ExitCode::Config
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Node {
     pub(crate) dir: TempDir,
     pub(crate) broker: Broker,
     config: PathBuf,
+    pub(crate) ca: CertificateAuthority,
 }
 
 impl Node {
@@ -61,6 +62,7 @@ impl Node {
             dir,
             broker,
             config,
+            ca,
         })
     }
 

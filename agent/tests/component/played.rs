@@ -325,6 +325,13 @@ impl Peer {
         asked.await.expect("the status in time")
     }
 
+    /// The certificate that the agent has shown.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        let shown = self.connection.peer_identity().expect("a certificate");
+        let shown = shown.downcast::<Vec<rustls_pki_types::CertificateDer<'static>>>();
+        shown.expect("certificates")[0].to_vec()
+    }
+
     /// Drops the connection without a word.
     pub(crate) async fn drop_connection(self) {
         self.connection.close(0_u32.into(), b"");

@@ -162,3 +162,56 @@ async fn a_rules_time_limit_holds_and_a_wish_can_only_shorten_it() {
         peer.acknowledge(id).await;
     }
 }
+
+#[tokio::test]
+async fn an_operator_is_told_what_would_happen_and_why() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    node.policy(
+        "zone: UTC\nrules: { office: { when: { tasks: [reboot], hours: [\"mon-fri 08:00-18:00\"] }, then: refuse, \
+         reason: \"not now\" }, look: { when: { tasks: [\"demo::*\"] }, then: allow, sandbox: confined } }",
+    );
+    let ask = |arguments: &[&str]| {
+        let output = node.run(&[&["policy", "test"], arguments].concat());
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), told)
+    };
+    let (code, told) = ask(&["--task", "reboot", "--at", "2026-11-27T09:00:00Z"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert_eq!(told, "refused by office\n  reason   not now\n");
+    let (code, told) = ask(&[
+        "--task",
+        "reboot",
+        "--at",
+        "2026-11-28T09:00:00Z",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(code, Some(0), "{told}");
+    let json: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(json["rule"], "default");
+    let passed = &json["passed"][0];
+    assert_eq!(passed["rule"], "office");
+    assert_eq!(
+        passed["why"],
+        "it is Sat 09:00 UTC, not hours [\"mon-fri 08:00-18:00\"]"
+    );
+    // A request as it comes over the wire; its wish only shortens.
+    let digest = marking(&node);
+    let file = node.path("request.json");
+    std::fs::write(&file, task("t", digest, "{}", r#","timeout":7"#)).unwrap();
+    let (code, told) = ask(&[file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("allowed by look\n  profile  confined\n"),
+        "{told}"
+    );
+    assert!(told.contains("time 7s"), "{told}");
+    // What is asked wrongly is no verdict.
+    assert_eq!(ask(&["--module", "task"]).0, Some(1));
+    std::fs::write(&file, "{}").unwrap();
+    let output = node.run(&["policy", "test", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("request.json is no request"));
+}

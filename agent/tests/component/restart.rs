@@ -357,13 +357,34 @@ async fn the_exit_codes_are_the_originals() {
 }
 
 #[tokio::test]
-async fn a_hangup_does_not_end_the_agent() {
+async fn a_renewed_certificate_is_in_use_after_a_hangup_and_a_broken_one_is_not() {
     let Some(node) = Node::new("") else {
         return;
     };
     let (program, mut peer) = node.spawn().await;
+    let first = peer.certificate();
+    let ssl = node.ca.issue("node", &[]).unwrap();
     program.signal(nix::sys::signal::Signal::SIGHUP);
-    wait_until("it says so", || node.read("log").contains("SIGHUP")).await;
+    wait_until("it says so", || {
+        node.read("log").contains("certificates replaced")
+    })
+    .await;
     peer.status(&node.id("t1"), Status::Unknown).await;
+    peer.drop_connection().await;
+    let mut peer = node.broker.welcome().await;
+    let second = peer.certificate();
+    assert_ne!(first, second);
+    std::fs::write(ssl.cert(), "broken").unwrap();
+    program.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("it says what is wrong", || {
+        let log = node.read("log");
+        log.lines()
+            .any(|line| line.contains("node.pem") && !line.contains("INFO"))
+    })
+    .await;
+    peer.nothing_waits().await;
+    peer.drop_connection().await;
+    let peer = node.broker.welcome().await;
+    assert_eq!(peer.certificate(), second);
     assert_eq!(program.terminate(), Some(0));
 }
