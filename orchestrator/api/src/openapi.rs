@@ -151,9 +151,14 @@ impl Writer {
     /// The properties of a query are parameters of their own.
     fn in_query<Q: JsonSchema>(&mut self) -> Vec<Value> {
         let schema = Q::json_schema(&mut self.schemas).to_value();
-        let required = schema["required"].as_array().cloned().unwrap_or_default();
-        let properties = schema["properties"]
-            .as_object()
+        let required = schema
+            .get("required")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let properties = schema
+            .get("properties")
+            .and_then(Value::as_object)
             .cloned()
             .unwrap_or_default();
         let parameters = properties.into_iter().map(|(name, schema)| {
