@@ -7,6 +7,7 @@ mod baseline;
 mod controller;
 mod fleet;
 mod idle;
+mod jobs;
 mod latency;
 mod memory;
 mod routing;
@@ -52,6 +53,8 @@ enum Figure {
     Routing,
     /// From a broker's start to its readiness.
     Start,
+    /// A job that does nothing on all agents, from the command line's start to its summary.
+    Jobs,
 }
 
 /// The certname of the controller that this program plays.
@@ -86,6 +89,9 @@ fn main() -> Result<()> {
     drop(lab);
     if wanted(Figure::Connections) {
         runtime.block_on(fleet::measure(&args.agents, &mut table))?;
+    }
+    if wanted(Figure::Jobs) {
+        jobs::measure(&args.agents, &mut table)?;
     }
     write!(std::io::stdout(), "{table}").context("cannot print")
 }
