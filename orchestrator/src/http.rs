@@ -15,6 +15,7 @@ mod rerun;
 mod serve;
 mod status;
 mod tasks;
+mod usage;
 
 use std::sync::Arc;
 
@@ -102,6 +103,7 @@ pub(crate) fn router(api: Api) -> Router {
             "/orchestrator/v1/plan_jobs/{plan}/event/{event}",
             get(plans::event),
         )
+        .route("/orchestrator/v1/usage", get(usage::usage))
         .route("/orchestrator/v1/tasks", get(tasks::list))
         .route("/orchestrator/v1/tasks/{module}/{task}", get(tasks::one))
         .route(
@@ -165,6 +167,7 @@ async fn index(base: Base) -> Answer<Index> {
             collection("plan_jobs", path::PLAN_JOBS),
             collection("tasks", path::TASKS),
             collection("inventory", path::INVENTORY),
+            collection("usage", path::USAGE),
         ],
         commands: vec![
             command("deploy", path::COMMAND_DEPLOY),

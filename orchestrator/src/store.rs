@@ -12,6 +12,7 @@ mod prune;
 mod query;
 mod row;
 mod tokens;
+mod usage;
 mod writer;
 
 use std::fs::OpenOptions;

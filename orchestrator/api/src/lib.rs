@@ -20,6 +20,7 @@ pub mod rbac;
 mod status;
 mod task;
 mod time;
+mod usage;
 
 pub use command::{
     JobAccepted, JobReference, NodeCounts, RerunOnly, RerunRequest, Scope, ScopeError,
@@ -45,7 +46,8 @@ pub use plan::{
 };
 pub use status::{Detail, ServiceState, ServiceStatus, Services, StatusQuery};
 pub use task::{Environment, EnvironmentQuery, FileUri, TaskDetail, TaskFile, TaskItem, TaskList};
-pub use time::{Time, TimeError};
+pub use time::{Date, Time, TimeError};
+pub use usage::{Usage, UsageDay, UsageEvents, UsagePagination, UsageQuery};
 
 /// The environment that is meant when a request names none.
 pub const DEFAULT_ENVIRONMENT: &str = "production";

@@ -10,7 +10,7 @@ use crate::{
     InventoryItem, InventoryQuery, Job, JobAccepted, Jobs, JobsQuery, NodeOutput, Nodes,
     NodesQuery, OutputQuery, PlanEvent, PlanEvents, PlanFinishRequest, PlanJob, PlanJobs,
     PlanJobsQuery, PlanStartRequest, PlanStarted, Report, RerunRequest, Services, StatusQuery,
-    StopAccepted, StopRequest, TaskDetail, TaskList, TaskRequest,
+    StopAccepted, StopRequest, TaskDetail, TaskList, TaskRequest, Usage, UsageQuery,
 };
 
 /// The document as it is committed.
@@ -97,6 +97,7 @@ fn reads(api: &mut Writer) {
     api.get::<Nothing, Inventory>("inventory", "Every node that has ever been connected.");
     api.post::<InventoryQuery, Inventory>("inventory", "Whether these nodes are connected.");
     api.get::<Nothing, InventoryItem>("inventory/{node}", "Whether one node is connected.");
+    api.get::<UsageQuery, Usage>("usage", "How much is done, by day.");
     api.at_root::<StatusQuery, Services>("/status/v1/services", "How the services are.");
 }
 

@@ -20,6 +20,8 @@ pub const COMMAND_PLAN_FINISH: &str = "/orchestrator/v1/command/plan_finish";
 pub const PLAN_JOBS: &str = "/orchestrator/v1/plan_jobs";
 /// `GET`: jobs.
 pub const JOBS: &str = "/orchestrator/v1/jobs";
+/// `GET`: how much is done, by day.
+pub const USAGE: &str = "/orchestrator/v1/usage";
 /// `GET`: tasks of an environment.
 pub const TASKS: &str = "/orchestrator/v1/tasks";
 /// `GET`, `POST`: which nodes are connected.

@@ -507,3 +507,48 @@ async fn every_endpoint_that_is_described_is_there() {
         }
     }
 }
+
+#[tokio::test]
+async fn usage_counts_what_was_done_today() {
+    let home = Home::new();
+    let server = home.start(&Fleet::echo(&["a", "b"])).await;
+    let job = server.run("sample::hello", json!({}), &["a", "b"]).await;
+    server.end(&job).await;
+    let again = server
+        .run("sample::hello", json!({}), &["a", "never"])
+        .await;
+    server.end(&again).await;
+    let deploy = json!({"environment": "", "scope": {"nodes": ["a"]}});
+    let deploy = started(&server, "deploy", deploy).await;
+    server.end(&deploy).await;
+    let usage = server.get(&format!("{V1}/usage")).await;
+    let today = &usage["items"][0];
+    let counts = [
+        ("total_nodes", 2),
+        ("nodes_with_agent", 2),
+        ("nodes_without_agent", 0),
+        ("nodes_affected_by_task_runs", 2),
+        ("nodes_affected_by_plan_runs", 0),
+        ("intentional_agent_changes", 1),
+        ("corrective_agent_changes", 0),
+    ];
+    for (name, count) in counts {
+        assert_eq!(today[name], count, "{name}: {today}");
+    }
+    assert_eq!(usage["pagination"]["total"], 31);
+    assert_eq!(usage["items"][1]["nodes_affected_by_task_runs"], 0);
+    let day = today["date"].as_str().unwrap();
+    let one = format!("{V1}/usage?start_date={day}&end_date={day}&events=exclude");
+    let one = server.get(&one).await;
+    assert_eq!(one["items"].as_array().unwrap().len(), 1);
+    assert!(one["items"][0].get("corrective_agent_changes").is_none());
+    for query in [
+        "start_date=x",
+        "start_date=1000-01-01",
+        "start_date=2026-01-02&end_date=2026-01-01",
+    ] {
+        let path = format!("{V1}/usage?{query}");
+        let (status, _) = server.call(Method::GET, &path, None).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+    }
+}
