@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use pcp::{ContentErrorCode, Digest};
 use pcp_client::{ClientHandle, FetchError, State};
 use sha2::{Digest as _, Sha256};
@@ -20,7 +21,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::disk::{Disk, DiskError};
+use crate::bounds::{Bounds, Entry, before};
+use crate::disk::{self, Disk, DiskError};
 use crate::modules::task;
 
 /// The largest file that is fetched. Task files are scripts; some bring an archive along.
@@ -39,6 +41,13 @@ const PAUSES: [Duration; 4] = [
 
 /// How long a try waits for a connection to a broker before it counts as failed.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a file is called while it is fetched.
+const PART: &str = ".part-";
+
+/// After this time a fetch that left nothing but a part has broken off: none takes nearly as long
+/// without a byte.
+const BROKEN_OFF: Duration = Duration::from_secs(60 * 60);
 
 const DIRECTORY_MODE: u32 = 0o700;
 /// Support files keep the executable bit that the original gives to every file, too.
@@ -157,28 +166,63 @@ impl Cache {
         }
     }
 
-    /// Removes what has not been used for `age`. Blocks. Copies that are being made are not
-    /// disturbed: they hold the file open.
+    /// Removes what the bounds do not allow, what has not been used for the longest time first, and
+    /// what is left of fetches that broke off. Blocks. What is being fetched stays, and copies that
+    /// are being made are not disturbed: they hold the file open.
     ///
     /// # Errors
     /// [`CacheError`] for the directory, or the first entry that cannot be removed.
-    pub fn purge(&self, age: Duration, now: SystemTime) -> Result<usize, CacheError> {
-        let mut removed = 0;
+    pub fn purge(&self, bounds: Bounds, now: Timestamp) -> Result<usize, CacheError> {
+        let mut entries = Vec::new();
+        let mut gone = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed("list", &self.dir))? {
             let path = entry.map_err(failed("list", &self.dir))?.path();
-            let is_ours = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.parse::<Digest>().is_ok());
-            let metadata = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
+            let digest = path.file_name().and_then(|name| name.to_str());
+            let Some(digest) = digest.and_then(|name| name.parse::<Digest>().ok()) else {
+                // Not ours: whoever has put it there may have a reason.
+                continue;
+            };
+            let metadata = match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => metadata,
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(failed("look at", &path)(source)),
+            };
             let used = metadata.modified().map_err(failed("look at", &path))?;
-            let old = now.duration_since(used).is_ok_and(|unused| unused > age);
-            if is_ours && metadata.is_dir() && old {
-                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-                removed += 1;
+            let used = Timestamp::try_from(used).unwrap_or(Timestamp::MIN);
+            let removable = !self.is_fetched(digest);
+            if removable && used < before(now, BROKEN_OFF) && !has_file(&path) {
+                gone.push(path);
+                continue;
+            }
+            entries.push(Entry {
+                bytes: disk::measure(&path).0,
+                what: path,
+                used,
+                removable,
+            });
+        }
+        gone.extend(
+            bounds
+                .excess(entries, now)
+                .into_iter()
+                .map(|entry| entry.what),
+        );
+        for path in &gone {
+            match fs::remove_dir_all(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(failed("remove", path)(source)),
             }
         }
-        Ok(removed)
+        Ok(gone.len())
+    }
+
+    fn is_fetched(&self, digest: Digest) -> bool {
+        let fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        fetching
+            .get(&digest)
+            .is_some_and(|turn| turn.strong_count() > 0)
     }
 
     /// One at a time may fetch a digest; the others find it when it is their turn.
@@ -253,7 +297,7 @@ impl Cache {
             return Err(DownloadError::TooLarge(content.size));
         }
         let (directory, path) = self.path(file);
-        let part = directory.join(format!(".part-{}", uuid::Uuid::new_v4()));
+        let part = directory.join(format!("{PART}{}", uuid::Uuid::new_v4()));
         let taken = self
             .take(content.reader, file.digest, directory, part.clone(), path)
             .await;
@@ -350,9 +394,12 @@ fn copy(directory: &Path, path: &Path, wanted: Digest, to: &Path) -> Result<bool
         Err(source) => return Err(failed("open", path)(source)),
     };
     // Purging goes by the time of the last use.
-    File::open(directory)
-        .and_then(|directory| directory.set_modified(SystemTime::now()))
-        .map_err(failed("touch", directory))?;
+    match File::open(directory).and_then(|dir| dir.set_modified(SystemTime::now())) {
+        Ok(()) => {}
+        // Purged just now: what is open can still be copied.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed("touch", directory)(source)),
+    }
     if let Some(parent) = to.parent() {
         make_directories(parent)?;
     }
@@ -379,6 +426,15 @@ fn copy(directory: &Path, path: &Path, wanted: Digest, to: &Path) -> Result<bool
         fs::remove_file(path).map_err(failed("remove", path))?;
     }
     Ok(false)
+}
+
+/// Whether anything has been fetched into a directory to its end.
+fn has_file(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| {
+        let name = entry.file_name();
+        !name.to_string_lossy().starts_with(PART)
+    })
 }
 
 fn create(path: &Path) -> Result<File, CacheError> {

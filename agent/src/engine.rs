@@ -15,12 +15,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use pcp::Uri;
 use pxp::TransactionId;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::bounds::{Bounds, before};
 use crate::gate::Judged;
 use crate::modules::status;
 use crate::outbox::{Outbox, Outgoing};
@@ -43,13 +44,26 @@ const NOTICES: usize = 64;
 /// How often the spool and the cache are looked through for what is too old.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// When old things are removed.
+/// After how many ends they are looked through before that, at the least: the look costs as much as
+/// a few dozen transactions.
+const PURGE_EVERY: usize = 256;
+
+/// What is kept of what can be done without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// How long a transaction is kept after its end; `None` for ever.
-    pub spool: Option<Duration>,
-    /// How long a task file is kept after its last use; `None` for ever.
-    pub cache: Option<Duration>,
+    /// Transactions whose requesters know their outcomes, by their ends.
+    pub spool: Bounds,
+    /// Task files, by their last use.
+    pub cache: Bounds,
+}
+
+impl Retention {
+    /// Whether so many ends, with so many bytes of output, are reason enough for a look.
+    fn is_due(&self, ended: usize, bytes: u64) -> bool {
+        let count = self.spool.count.map_or(usize::MAX, |most| most / 4);
+        let size = self.spool.bytes.unwrap_or(u64::MAX) / 4;
+        ended >= count.max(PURGE_EVERY) || bytes >= size
+    }
 }
 
 /// The table's owner.
@@ -67,6 +81,10 @@ pub struct Engine {
     active: HashMap<TransactionId, Active>,
     finished: HashMap<TransactionId, Transaction<Finished>>,
     deliveries: Deliveries,
+    /// What has been reported since the last purge: how many, and bytes of output.
+    ended: (usize, u64),
+    /// Taken while one is going on.
+    purging: Arc<Semaphore>,
 }
 
 /// A transaction that a job owns.
@@ -96,11 +114,11 @@ impl Engine {
             Ok(contents) => contents?,
             Err(_stopping) => crate::spool::Contents::default(),
         };
-        for error in &contents.unreadable {
-            let error = daemon::error_chain(error);
+        for unreadable in &contents.unreadable {
+            let error = daemon::error_chain(&unreadable.error);
             tracing::warn!(
                 error,
-                "an entry of the spool cannot be read and is left alone"
+                "an entry of the spool cannot be read and is left alone until it is too old"
             );
         }
         let limit = concurrency.saturating_add(WAITING);
@@ -118,6 +136,8 @@ impl Engine {
             active: HashMap::new(),
             finished: HashMap::new(),
             deliveries: Deliveries::default(),
+            ended: (0, 0),
+            purging: Arc::new(Semaphore::new(1)),
         };
         let mut reported = 0_usize;
         for stored in contents.transactions {
@@ -202,9 +222,15 @@ impl Engine {
             }
             Event::NotDurable(request, error) => {
                 self.active.remove(&request.id);
+                let advice = error.advice();
                 let error = daemon::error_chain(&error);
                 tracing::error!(transaction_id = %request.id, error, "transaction refused");
-                let text = format!("the agent cannot write its spool: {error}");
+                let mut text = format!("the agent cannot write its spool: {error}");
+                if let Some(advice) = advice {
+                    text = format!("{text}; {advice}");
+                    // There may be something that can be done without.
+                    self.purge();
+                }
                 self.outbox.offer(Outgoing::error(&request, &text));
             }
             Event::Refused(request, refusal) => {
@@ -315,6 +341,14 @@ impl Engine {
 
     /// The requester knows: only the spool keeps the transaction.
     fn report(&mut self, transaction: Transaction<Finished>) {
+        let bytes = match transaction.outcome() {
+            Outcome::Ran(ran) => ran.stdout.bytes.saturating_add(ran.stderr.bytes),
+            Outcome::Failed(_) => 0,
+        };
+        self.ended = (self.ended.0 + 1, self.ended.1.saturating_add(bytes));
+        if self.retention.is_due(self.ended.0, self.ended.1) {
+            self.purge();
+        }
         let transaction: Transaction<Reported> = transaction.report();
         let Some(guard) = self.begin(transaction.request(), true) else {
             return;
@@ -421,42 +455,40 @@ impl Engine {
         });
     }
 
-    /// Gives up outcomes that nobody has acknowledged in time, and removes what is too old.
+    /// Gives up outcomes that nobody has acknowledged in time, and removes what the bounds do not
+    /// allow. One look at a time.
     fn purge(&mut self) {
-        if let Some(age) = self.retention.spool {
-            let cutoff = before(Timestamp::now(), age);
+        let Ok(turn) = Arc::clone(&self.purging).try_acquire_owned() else {
+            return;
+        };
+        self.ended = (0, 0);
+        let now = Timestamp::now();
+        let mut given_up = Vec::new();
+        if let Some(age) = self.retention.spool.age {
+            let cutoff = before(now, age);
             let old = self
                 .finished
-                .values()
-                .filter(|transaction| transaction.ended() < cutoff);
-            let old: Vec<_> = old.map(|transaction| transaction.id().clone()).collect();
-            for id in old {
-                tracing::warn!(transaction_id = %id, "outcome given up: nobody acknowledged it");
-                self.deliveries.remove(&id);
-                if let Some(transaction) = self.finished.remove(&id) {
-                    self.report(transaction);
-                }
-            }
+                .extract_if(|_, transaction| transaction.ended() < cutoff);
+            given_up.extend(old.map(|(_, transaction)| transaction.report()));
+        }
+        for transaction in &given_up {
+            let id = transaction.id();
+            tracing::warn!(transaction_id = %id, "outcome given up: nobody acknowledged it");
+            self.deliveries.remove(id);
         }
         let runner = self.runner.clone();
         let retention = self.retention;
         self.start("purge", async move {
             let purge = runner.clone();
-            let work = move || job::purge(&purge, retention, Timestamp::now());
+            let work = move || job::purge(&purge, given_up, retention, now);
             runner.disk().run(work).await.ok();
+            drop(turn);
         });
     }
 }
 
 fn wants_outcome(transaction: &Transaction<Finished>) -> bool {
     transaction.request().notify != Notify::Never
-}
-
-fn before(now: Timestamp, age: Duration) -> Timestamp {
-    SignedDuration::try_from(age)
-        .ok()
-        .and_then(|age| now.checked_sub(age).ok())
-        .unwrap_or(Timestamp::MIN)
 }
 
 async fn at(due: Option<Instant>) {

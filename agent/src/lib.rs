@@ -120,6 +120,7 @@ impl Agent {
         let gate = Gate::new(&config.controllers, policy, confinement.clone());
         log_gate(config, &gate);
         let spool = Spool::open(&config.spool_dir).map_err(StartError::Spool)?;
+        let spool = spool.reserving(config.spool_reserve);
         let tasks = daemon::Tasks::new();
         let disk = Disk::default();
         let mut client = ClientConfig::new(
@@ -143,8 +144,8 @@ impl Agent {
         };
         let runner = Runner::new(settings, disk, spool, cache.map_err(StartError::Cache)?);
         let retention = Retention {
-            spool: config.spool_bounds.age,
-            cache: config.cache_bounds.age,
+            spool: config.spool_bounds,
+            cache: config.cache_bounds,
         };
         let recovered = Engine::recover(
             commands,

@@ -15,9 +15,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use pxp::TransactionId;
 
+use crate::disk::{self, Room};
 use crate::transaction::Stored;
 use record::{Record, RecordError};
 
@@ -32,6 +34,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
+/// How many files must be free for a new transaction: a dozen each for all that may run at once.
+const RESERVED_FILES: u64 = 1024;
+
 const METADATA: &str = "metadata";
 const LOCK: &str = ".lock";
 const NEW: &str = ".new-";
@@ -44,6 +49,8 @@ pub struct Spool {
     dir: Arc<Path>,
     /// The machine's present start.
     boot: Arc<str>,
+    /// How many bytes of the disk must be free for a new transaction.
+    reserve: u64,
     _lock: Arc<File>,
 }
 
@@ -73,8 +80,17 @@ pub struct Contents {
     pub transactions: Vec<Stored>,
     /// The runs of blocking requests, whose requesters have gone.
     pub blocking_runs: Vec<PathBuf>,
-    /// What could not be read, and is left alone.
-    pub unreadable: Vec<SpoolError>,
+    /// What could not be read, and is left alone while it is young.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Something in the spool that cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The transaction whose directory it is, if its name can be one's.
+    pub id: Option<TransactionId>,
+    /// Why not.
+    pub error: SpoolError,
 }
 
 /// Why the spool could not be read or written.
@@ -102,6 +118,32 @@ pub enum SpoolError {
         /// Why not.
         #[source]
         source: RecordError,
+    },
+    /// There is too little room for a new transaction and for the ends of those that run.
+    #[error(
+        "the disk of {} is nearly full: {free} bytes are free, and {reserve} are kept for what runs \
+         already", path.display()
+    )]
+    Full {
+        /// The spool.
+        path: PathBuf,
+        /// What is free.
+        free: u64,
+        /// What must be.
+        reserve: u64,
+    },
+    /// The same for files.
+    #[error(
+        "the file system of {} can hold only {free} more files, and {reserve} are kept for what runs \
+         already", path.display()
+    )]
+    NoInodes {
+        /// The spool.
+        path: PathBuf,
+        /// How many there may be.
+        free: u64,
+        /// How many there must be.
+        reserve: u64,
     },
     /// Something lies in the spool that is no transaction.
     #[error("{} is no transaction", .0.display())]
@@ -141,6 +183,7 @@ impl Spool {
         let spool = Self {
             dir: dir.into(),
             boot: boot.trim_end().into(),
+            reserve: 0,
             _lock: Arc::new(lock),
         };
         for name in spool.names()? {
@@ -150,6 +193,35 @@ impl Spool {
             }
         }
         Ok(spool)
+    }
+
+    /// Takes new transactions only while so many bytes of the disk are free.
+    #[must_use]
+    pub fn reserving(self, reserve: u64) -> Self {
+        Self { reserve, ..self }
+    }
+
+    /// Whether there is room for one more transaction.
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`] or [`SpoolError::NoInodes`] when there is not.
+    pub fn room(&self) -> Result<Room, SpoolError> {
+        let room = Room::of(&self.dir).map_err(failed("look at the disk of", &self.dir))?;
+        if room.bytes < self.reserve {
+            return Err(SpoolError::Full {
+                path: self.dir.to_path_buf(),
+                free: room.bytes,
+                reserve: self.reserve,
+            });
+        }
+        match room.files {
+            Some(free) if self.reserve > 0 && free < RESERVED_FILES => Err(SpoolError::NoInodes {
+                path: self.dir.to_path_buf(),
+                free,
+                reserve: RESERVED_FILES,
+            }),
+            _ => Ok(room),
+        }
     }
 
     /// The directory of a transaction.
@@ -169,6 +241,7 @@ impl Spool {
             Ok(Some(known)) => return Ok(Begun::Exists(Ok(known))),
             Err(error) => return Ok(Begun::Exists(Err(error))),
         }
+        self.room()?;
         let made = self.dir.join(format!("{NEW}{id}"));
         if fs::exists(&made).map_err(failed("look at", &made))? {
             fs::remove_dir_all(&made).map_err(failed("remove", &made))?;
@@ -246,15 +319,19 @@ impl Spool {
             if name.starts_with(BLOCKING) {
                 contents.blocking_runs.push(self.dir.join(name));
             } else if !name.starts_with('.') {
-                let read = match TransactionId::parse(&name) {
-                    Ok(id) => self.read(&id),
-                    Err(_) => Err(SpoolError::Foreign(self.dir.join(name))),
+                let Ok(id) = TransactionId::parse(&name) else {
+                    let error = SpoolError::Foreign(self.dir.join(name));
+                    contents.unreadable.push(Unreadable { id: None, error });
+                    continue;
                 };
-                match read {
+                match self.read(&id) {
                     Ok(Some(stored)) => contents.transactions.push(stored),
                     // Removed by an operator just now.
                     Ok(None) => {}
-                    Err(error) => contents.unreadable.push(error),
+                    Err(error) => contents.unreadable.push(Unreadable {
+                        id: Some(id),
+                        error,
+                    }),
                 }
             }
         }
@@ -277,9 +354,17 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`] when it cannot be made.
     pub fn begin_blocking(&self, token: u64) -> Result<PathBuf, SpoolError> {
+        self.room()?;
         let path = self.dir.join(format!("{BLOCKING}{token:016x}"));
         make_directory(&path)?;
         Ok(path)
+    }
+
+    /// How many bytes a transaction's files take, and when anything was last put beside them. What is
+    /// gone meanwhile counts as nothing.
+    #[must_use]
+    pub fn measure(&self, id: &TransactionId) -> (u64, SystemTime) {
+        disk::measure(&self.directory(id))
     }
 
     fn add_record(
@@ -318,6 +403,36 @@ impl Spool {
                     .collect()
             })
             .map_err(failed("list", &self.dir))
+    }
+}
+
+impl SpoolError {
+    /// What an operator can do about it, if it is not plain.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Full { .. } | Self::NoInodes { .. } => {
+                Some("free space there; spool-dir-reserve says how much is kept")
+            }
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free space there")
+                }
+                io::ErrorKind::ReadOnlyFilesystem => Some("mount it for writing"),
+                _ => None,
+            },
+            Self::InUse(_) | Self::Record { .. } | Self::Foreign(_) => None,
+        }
+    }
+
+    /// Whether what could not be read is broken, rather than out of reach or of a newer agent.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        match self {
+            Self::Record { source, .. } => !matches!(source, RecordError::Version(_)),
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Full { .. } | Self::NoInodes { .. } | Self::InUse(_) | Self::Foreign(_) => false,
+        }
     }
 }
 

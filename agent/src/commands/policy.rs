@@ -109,8 +109,8 @@ pub(crate) fn run(config: &Config, command: &PolicyCommand) -> Result<ExitCode> 
         super::print(&match (test.format, file) {
             (Format::Json, file) => {
                 let mut json = explanation.to_json();
-                if let Some(file) = file {
-                    json["file"] = file.display().to_string().into();
+                if let (Some(file), Some(json)) = (file, json.as_object_mut()) {
+                    json.insert("file".to_owned(), file.display().to_string().into());
                 }
                 format!("{json}\n")
             }
@@ -126,8 +126,8 @@ impl Test {
         if let Some(name) = &self.requester {
             return Certname::parse(name).context("--requester");
         }
-        let known = config.controllers.iter().chain(policy.controllers());
-        match known.cloned().next() {
+        let mut known = config.controllers.iter().chain(policy.controllers());
+        match known.next().cloned() {
             Some(name) => Ok(name),
             None => bail!("no controllers are configured: say --requester CERTNAME"),
         }

@@ -1,5 +1,6 @@
 //! What goes on beside the engine for each transaction: it is written down, run, and its end noted.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -7,7 +8,8 @@ use pxp::TransactionId;
 use sandbox::{Adoption, RunDir};
 use tokio::sync::mpsc::{self, OwnedPermit};
 
-use super::{Retention, before};
+use super::Retention;
+use crate::bounds::{Bounds, Entry};
 use crate::gate::Granted;
 use crate::policy::Refusal;
 use crate::results;
@@ -159,39 +161,81 @@ pub(super) async fn report(runner: Runner, transaction: Transaction<Reported>, g
     guard.end(Event::Reported(id));
 }
 
-/// Removes transactions that ended long ago, and task files that are not used. Blocks.
-pub(super) fn purge(runner: &Runner, retention: Retention, now: Timestamp) {
-    if let Some(age) = retention.spool {
-        match purge_spool(runner, before(now, age)) {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "old transactions removed"),
-            Err(error) => {
-                let error = daemon::error_chain(&error);
-                tracing::warn!(error, "old transactions not removed");
-            }
+/// Writes down what was given up, and removes transactions and task files that the bounds do not allow.
+/// Blocks.
+pub(super) fn purge(
+    runner: &Runner,
+    given_up: Vec<Transaction<Reported>>,
+    retention: Retention,
+    now: Timestamp,
+) {
+    for transaction in given_up {
+        let stored = Stored::Reported(transaction);
+        if let Err(error) = runner.spool().write(&stored, Durability::Lazy) {
+            let error = daemon::error_chain(&error);
+            tracing::warn!(error, "the spool could not be written");
         }
     }
-    if let Some(age) = retention.cache {
-        match runner.cache().purge(age, now.into()) {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "unused task files removed"),
-            Err(error) => {
-                let error = daemon::error_chain(&error);
-                tracing::warn!(error, "unused task files not removed");
-            }
+    match purge_spool(runner, retention.spool, now) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "old transactions removed"),
+        Err(error) => {
+            let error = daemon::error_chain(&error);
+            tracing::warn!(error, "old transactions not removed");
+        }
+    }
+    match runner.cache().purge(retention.cache, now) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "unused task files removed"),
+        Err(error) => {
+            let error = daemon::error_chain(&error);
+            tracing::warn!(error, "unused task files not removed");
         }
     }
 }
 
-fn purge_spool(runner: &Runner, cutoff: Timestamp) -> Result<usize, SpoolError> {
-    let mut removed = 0;
-    for stored in runner.spool().contents()?.transactions {
-        if let Stored::Reported(transaction) = stored
-            && transaction.ended() < cutoff
-        {
-            runner.spool().remove(transaction.id())?;
-            removed += 1;
-        }
+/// Only what its requester knows may go, and what nobody can read any more and nothing runs in.
+/// Everything else counts, and stays.
+fn purge_spool(runner: &Runner, bounds: Bounds, now: Timestamp) -> Result<usize, SpoolError> {
+    let spool = runner.spool();
+    let contents = spool.contents()?;
+    let mut entries = Vec::new();
+    for stored in contents.transactions {
+        let id = stored.request().id.clone();
+        let (bytes, _) = spool.measure(&id);
+        let (used, removable) = match &stored {
+            Stored::Reported(transaction) => (transaction.ended(), true),
+            Stored::Accepted(_) | Stored::Running(_) | Stored::Finished(_) => (now, false),
+        };
+        entries.push(Entry {
+            what: id,
+            used,
+            bytes,
+            removable,
+        });
     }
-    Ok(removed)
+    for unreadable in contents.unreadable {
+        let Some(id) = unreadable.id else { continue };
+        let (bytes, changed) = spool.measure(&id);
+        entries.push(Entry {
+            removable: unreadable.error.is_corrupt() && !is_running(&spool.directory(&id)),
+            what: id,
+            used: Timestamp::try_from(changed).unwrap_or(now),
+            bytes,
+        });
+    }
+    let excess = bounds.excess(entries, now);
+    for entry in &excess {
+        spool.remove(&entry.what)?;
+    }
+    Ok(excess.len())
+}
+
+/// Whether a wrapper is at work in a directory. One that cannot be asked counts as one.
+fn is_running(directory: &Path) -> bool {
+    let run = RunDir::new(directory.to_path_buf());
+    !matches!(
+        sandbox::adopt(&run),
+        Ok(Adoption::Ended(_) | Adoption::Lost)
+    )
 }

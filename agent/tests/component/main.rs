@@ -10,6 +10,7 @@
 )]
 
 mod delivery;
+mod full_disk;
 mod hostile;
 mod modules;
 mod node;

@@ -76,7 +76,13 @@ impl Node {
 
     /// Starts the program, which can be killed.
     pub(crate) async fn spawn(&self) -> (Program, Peer) {
-        let child = Command::new(env!("CARGO_BIN_EXE_pxp-agent"))
+        self.spawn_by(Command::new("env")).await
+    }
+
+    /// The same by a program that makes room for it and then becomes it.
+    pub(crate) async fn spawn_by(&self, mut command: Command) -> (Program, Peer) {
+        let child = command
+            .arg(env!("CARGO_BIN_EXE_pxp-agent"))
             .arg("--config")
             .arg(&self.config)
             .stderr(fs::File::create(self.path("log")).unwrap())
@@ -144,6 +150,10 @@ impl Program {
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 
     pub(crate) fn terminate(mut self) -> Option<i32> {

@@ -245,13 +245,79 @@ async fn what_is_old_is_removed_at_the_start_and_what_is_not_told_yet_is_not() {
     let (_agent, mut peer) = node.start().await;
     let gone = node.path(&format!("spool/{told}"));
     wait_until("the told one is gone", || !gone.exists()).await;
-    // It is too old, too, and given up; this look or the next one removes it.
-    let given_up = || {
-        node.record(&untold)["state"] == "reported"
-            || !node.path(&format!("spool/{untold}")).exists()
-    };
-    wait_until("the untold one is given up", given_up).await;
+    // It is too old, too: given up, and removed by the same look.
+    let gone = node.path(&format!("spool/{untold}"));
+    wait_until("the untold one is given up", || !gone.exists()).await;
     peer.status(&told, Status::Unknown).await;
+    peer.status(&untold, Status::Unknown).await;
+}
+
+#[tokio::test]
+async fn more_than_the_bounds_allow_is_removed_the_oldest_first_and_nothing_that_is_promised() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let (agent, mut peer) = node.start().await;
+    let mut digests = Vec::new();
+    let ids = ["untold", "first", "second", "third"].map(|name| node.id(name));
+    for (n, id) in ids.iter().enumerate() {
+        let digest = node.broker.has(format!("#!/bin/sh\necho {n}\n").as_bytes());
+        digests.push(digest);
+        peer.request(NonBlockingRequest, &task(id, digest, "{}", ""))
+            .await;
+        peer.expect(ProvisionalResponse).await;
+        peer.outcome(id).await;
+        if n > 0 {
+            peer.acknowledge(id).await;
+            node.wait_for_state(id, "reported").await;
+        }
+    }
+    assert!(agent.stop().await);
+    node.reconfigure("spool-dir-max-count: 2\ntask-cache-dir-max-count: 1");
+    let (_agent, mut peer) = node.start().await;
+    peer.outcome(&ids[0]).await;
+    let spool = |n: usize| node.path(&format!("spool/{}", ids[n]));
+    let cached = |n: usize| node.path(&format!("cache/{}", digests[n]));
+    wait_until("the oldest are gone", || {
+        !spool(1).exists() && !spool(2).exists() && !cached(2).exists()
+    })
+    .await;
+    assert!(spool(0).exists() && spool(3).exists() && cached(3).exists());
+    assert!(!cached(0).exists() && !cached(1).exists());
+    // What is gone from the cache is fetched again.
+    let again = node.id("again");
+    peer.request(NonBlockingRequest, &task(&again, digests[1], "{}", ""))
+        .await;
+    peer.expect(ProvisionalResponse).await;
+    assert_eq!(peer.outcome(&again).await["stdout"], "1\n");
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_is_removed_when_it_is_too_old_and_what_a_newer_agent_wrote_is_not() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let entry = |id: &str| node.path(&format!("spool/{id}"));
+    for (id, text) in [
+        ("garbage", "x"),
+        ("newer", "{\"version\": 99}"),
+        ("empty", ""),
+    ] {
+        std::fs::create_dir_all(entry(id)).unwrap();
+        std::fs::write(entry(id).join("metadata"), text).unwrap();
+    }
+    std::fs::create_dir_all(entry("nothing-in-it")).unwrap();
+    std::fs::create_dir_all(entry("not a transaction")).unwrap();
+    std::fs::create_dir_all(entry(".new-half")).unwrap();
+    node.reconfigure("spool-dir-purge-ttl: 1ms");
+    let (_agent, _peer) = node.start().await;
+    wait_until("what is corrupt is gone", || {
+        ["garbage", "empty", "nothing-in-it", ".new-half"]
+            .iter()
+            .all(|id| !entry(id).exists())
+    })
+    .await;
+    assert!(entry("newer").exists() && entry("not a transaction").exists());
 }
 
 #[tokio::test]
