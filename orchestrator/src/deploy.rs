@@ -1,6 +1,8 @@
 //! From a request for a Puppet run to a job: everything that must be right before anything is stored
 //! or sent.
 
+mod known;
+
 use orchestrator_api::{ApiError, DeployOptions, DeployRequest, ErrorKind, JobType, RunFlags};
 use pcp::uri::Certname;
 use pxp::{JsonObject, PuppetRun, Wishes};
@@ -8,6 +10,8 @@ use pxp::{JsonObject, PuppetRun, Wishes};
 use crate::auth::grant::NodeFilter;
 use crate::store::NewJob;
 use crate::submission::{self, Origin, Prepared};
+
+pub(crate) use known::notes;
 
 /// Checks a request. `nodes` are those of its scope, less those that `permitted` does not allow;
 /// `time_limit` is the one that holds when the

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use orchestrator_api::{
-    ApiError, DEFAULT_ENVIRONMENT, DeployRequest, ErrorKind, JobAccepted, JobReference, NodeCounts,
-    NodeState, StopAccepted, StopRequest, StoppedJob, TaskRequest, path,
+    ApiError, DEFAULT_ENVIRONMENT, DeployRequest, ErrorKind, JobAccepted, JobOptions, JobReference,
+    NodeCounts, NodeState, StopAccepted, StopRequest, StoppedJob, TaskRequest, path,
 };
 use pcp::uri::Certname;
 use task_data::TaskName;
@@ -112,7 +112,7 @@ pub(super) async fn run_puppet(
         None => vec![],
     };
     let timeout = api.settings.deploy_node_timeout;
-    let prepared = deploy::prepare(
+    let mut prepared = deploy::prepare(
         request,
         nodes,
         &origin,
@@ -120,7 +120,35 @@ pub(super) async fn run_puppet(
         timeout,
         crate::dispatch::wall(),
     )?;
+    note_what_is_known(api, &mut prepared).await;
     accepted(api, base, prepared).await
+}
+
+/// Notes in a Puppet run's job what PuppetDB knows about its nodes. When it does not answer, that is
+/// what is noted: the run needs it no more than each of its agents does.
+async fn note_what_is_known(api: &Api, prepared: &mut Prepared) {
+    let Some(puppetdb) = &api.estate.puppetdb else {
+        return;
+    };
+    let JobOptions::Deploy(options) = &mut prepared.job.options else {
+        return;
+    };
+    let nodes = prepared.job.nodes.iter().map(|node| node.certname.clone());
+    let nodes: Vec<_> = nodes.collect();
+    let notes = match puppetdb.known(&nodes).await {
+        Ok(known) => {
+            let enforced = options
+                .enforce_environment
+                .then_some(options.environment.as_str());
+            deploy::notes(&nodes, &known, enforced)
+        }
+        Err(error) => {
+            let error = daemon::error_chain(&error);
+            tracing::warn!(error, "agent versions not looked up");
+            vec![format!("agent versions are not known: {error}")]
+        }
+    };
+    options.notes.extend(notes);
 }
 
 async fn accepted(api: &Api, base: &Base, prepared: Prepared) -> Fallible<JobAccepted> {

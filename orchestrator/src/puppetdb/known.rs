@@ -1,10 +1,5 @@
 //! What PuppetDB knows about nodes before a Puppet run is asked of them.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for Puppet runs, which are not started yet")
-)]
-
 use std::collections::HashMap;
 
 use pcp::uri::Certname;
