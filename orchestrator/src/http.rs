@@ -27,7 +27,7 @@ use axum::response::IntoResponse;
 use axum::routing::{any, get, post};
 use daemon::Tasks;
 use orchestrator_api::{ApiError, Collection, Command, ErrorKind, Index, openapi, path};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 pub(crate) use serve::serve;
 
@@ -43,6 +43,9 @@ use request::Base;
 /// The largest body in bytes. 50,000 certnames have about 2 MiB; parameters may carry a file.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
+/// How many clients may follow events as streams at once.
+pub(crate) const FOLLOWERS: usize = 256;
+
 /// What the endpoints work with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -56,6 +59,8 @@ pub(crate) struct Api {
     /// Held for reading from the storing of a job until it is handed on, and for writing by whoever
     /// must know that every job which is stored has been handed on.
     pub(crate) submissions: Arc<RwLock<()>>,
+    /// Who follows events as a stream: each costs a query at every change.
+    pub(crate) followers: Arc<Semaphore>,
     /// For what must be done to its end although its caller goes away.
     pub(crate) tasks: Tasks,
 }

@@ -41,7 +41,7 @@ use identity::{Current, Derived, IdentityError, TlsVersions};
 use pcp::uri::{ClientType, Uri};
 use pcp_client::{ClientConfig, FEATURE_CONTENT};
 use tokio::net::TcpListener;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 pub use config::Config;
 
@@ -261,6 +261,7 @@ impl Bound {
                 deploy_node_timeout: self.config.default_deploy_node_timeout.as_secs(),
             }),
             submissions: self.submissions,
+            followers: Arc::new(Semaphore::new(http::FOLLOWERS)),
             tasks: tasks.clone(),
         });
         tasks.spawn_core(

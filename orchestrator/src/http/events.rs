@@ -1,6 +1,7 @@
 //! The events of a job: a list from a number on, or, to whoever asks for it, a stream of server-sent
 //! events that begins there and ends with the job.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -69,7 +70,7 @@ pub(super) async fn events(
             let error = ApiError::new(ErrorKind::MismatchedJobEventId, msg);
             Err(error.with("event", start).with("job", name.as_str()).into())
         }
-        StoredEvents::Events { .. } if wants_stream => Ok(stream(&api, id, start)),
+        StoredEvents::Events { .. } if wants_stream => stream(&api, id, start),
         StoredEvents::Events { items, next, .. } => Ok(Answer::ok(Events {
             next_events: next_events(&base, &name, next),
             items: items.into_iter().map(event).collect(),
@@ -78,7 +79,11 @@ pub(super) async fn events(
     }
 }
 
-fn stream(api: &Api, id: JobId, start: i64) -> Response {
+fn stream(api: &Api, id: JobId, start: i64) -> Result<Response, Failure> {
+    let Ok(place) = Arc::clone(&api.followers).try_acquire_owned() else {
+        let msg = "too many clients follow events; ask for them without a stream";
+        return Err(ApiError::new(ErrorKind::Unavailable, msg).into());
+    };
     let (writer, reader) = tokio::io::duplex(BUFFER);
     let api = api.clone();
     let tasks = api.tasks.clone();
@@ -87,12 +92,13 @@ fn stream(api: &Api, id: JobId, start: i64) -> Response {
             let error = error.with_hint();
             tracing::warn!(job_id = %id, error, "events could not be read");
         }
+        drop(place);
     });
     let headers = [
         (header::CONTENT_TYPE, EVENT_STREAM),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    (headers, Body::from_stream(ReaderStream::new(reader))).into_response()
+    Ok((headers, Body::from_stream(ReaderStream::new(reader))).into_response())
 }
 
 /// Sends events as they come, until the job, the process or the client is gone.

@@ -23,6 +23,9 @@ use crate::store::{Secret, StoredOutput};
 /// take for a server that has died.
 const MAX_WAIT: u64 = 30;
 
+/// How long to wait after a change before looking whether it is about this node.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// `GET jobs/:id/nodes/:name/output`.
 pub(super) async fn output(
     State(api): State<Api>,
@@ -60,7 +63,7 @@ pub(super) async fn output(
         }
         // It has not begun, or has ended just now.
         tokio::select! {
-            _ = changes.changed() => {}
+            _ = changes.changed() => tokio::time::sleep(GATHER).await,
             () = tokio::time::sleep_until(until) => {
                 let nothing = |offset: Option<u64>| OutputStream {
                     offset: offset.unwrap_or_default(),
