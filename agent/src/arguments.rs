@@ -12,6 +12,7 @@ use pxp_agent::config::file::{Form, KEYS};
 use pxp_agent::exit::ExitCode;
 
 use crate::commands::policy::PolicyCommand;
+use crate::commands::transactions::Transactions;
 
 /// Takes requests from the orchestrator over a PCP broker and runs them on this node.
 #[derive(Debug, Parser)]
@@ -32,6 +33,10 @@ struct Fixed {
 pub(crate) enum Command {
     /// Check the configuration, print what it means, and exit.
     CheckConfig,
+    /// Look at everything that the agent needs, and say what is wrong and what to do.
+    Doctor,
+    /// Show what lies in the spool.
+    Transactions(Transactions),
     /// About the policy of this node.
     Policy {
         /// What about it.

@@ -1,7 +1,9 @@
 //! What the program does other than to run: questions of an operator, answered on standard output.
 
 pub(crate) mod check_config;
+pub(crate) mod doctor;
 pub(crate) mod policy;
+pub(crate) mod transactions;
 
 use clap::ValueEnum;
 

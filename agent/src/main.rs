@@ -41,6 +41,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     match arguments.command {
         Some(Command::CheckConfig) => Ok(commands::check_config::run(&config)),
+        Some(Command::Doctor) => {
+            let runtime = daemon::runtime(Threads::Current).context("cannot start")?;
+            Ok(runtime.block_on(commands::doctor::run(&config)))
+        }
+        Some(Command::Transactions(asked)) => commands::transactions::run(&config, &asked),
         Some(Command::Policy { command }) => commands::policy::run(&config, &command),
         None => {
             let logs = match daemon::logs::start(&config.log) {

@@ -51,7 +51,8 @@ pub struct Spool {
     boot: Arc<str>,
     /// How many bytes of the disk must be free for a new transaction.
     reserve: u64,
-    _lock: Arc<File>,
+    /// Nothing for who only looks.
+    _lock: Option<Arc<File>>,
 }
 
 /// What became of the wish to begin a transaction.
@@ -178,13 +179,12 @@ impl Spool {
             Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse(dir.to_path_buf())),
             Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
         }
-        let boot = Path::new(BOOT_ID);
-        let boot = fs::read_to_string(boot).map_err(failed("read", boot))?;
+        let boot = boot_id()?;
         let spool = Self {
             dir: dir.into(),
-            boot: boot.trim_end().into(),
+            boot,
             reserve: 0,
-            _lock: Arc::new(lock),
+            _lock: Some(Arc::new(lock)),
         };
         for name in spool.names()? {
             if name.starts_with(NEW) || name.starts_with(GONE) {
@@ -193,6 +193,20 @@ impl Spool {
             }
         }
         Ok(spool)
+    }
+
+    /// A spool to be looked at, whether an agent uses it or not. Nothing is cleared away.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when there is none.
+    pub fn look(dir: &Path) -> Result<Self, SpoolError> {
+        fs::read_dir(dir).map_err(failed("list", dir))?;
+        Ok(Self {
+            dir: dir.into(),
+            boot: boot_id()?,
+            reserve: 0,
+            _lock: None,
+        })
     }
 
     /// Takes new transactions only while so many bytes of the disk are free.
@@ -445,6 +459,12 @@ pub fn make_directory(path: &Path) -> Result<(), SpoolError> {
         .mode(DIRECTORY_MODE)
         .create(path)
         .map_err(failed("create", path))
+}
+
+fn boot_id() -> Result<Arc<str>, SpoolError> {
+    let path = Path::new(BOOT_ID);
+    let boot = fs::read_to_string(path).map_err(failed("read", path))?;
+    Ok(boot.trim_end().into())
 }
 
 fn flush_directory(path: &Path) -> Result<(), SpoolError> {

@@ -319,6 +319,17 @@ impl Stored {
         }
     }
 
+    /// When the request was taken on.
+    #[must_use]
+    pub fn accepted(&self) -> Timestamp {
+        match self {
+            Self::Accepted(transaction) => transaction.accepted(),
+            Self::Running(transaction) => transaction.accepted(),
+            Self::Finished(transaction) => transaction.accepted(),
+            Self::Reported(transaction) => transaction.accepted(),
+        }
+    }
+
     /// How it ended and when, if it has.
     #[must_use]
     pub fn outcome(&self) -> Option<(&Outcome, Timestamp)> {

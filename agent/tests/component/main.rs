@@ -9,6 +9,7 @@
     reason = "a test fails by panicking and says why it skips, in its helpers too"
 )]
 
+mod commands;
 mod delivery;
 mod full_disk;
 mod hostile;

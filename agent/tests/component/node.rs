@@ -114,12 +114,20 @@ impl Node {
 
     /// Runs the program to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_pxp-agent"))
-            .arg("--config")
-            .arg(&self.config)
-            .args(arguments)
-            .output()
-            .unwrap()
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The same while the played broker works.
+    pub(crate) async fn run_beside(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        let run = tokio::task::spawn_blocking(move || command.output());
+        run.await.unwrap().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pxp-agent"));
+        command.arg("--config").arg(&self.config).args(arguments);
+        command
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -112,6 +112,13 @@ impl Broker {
         self.files.questions.load(Ordering::SeqCst)
     }
 
+    /// Lets somebody in who only wants to see whether it can come in.
+    pub(crate) async fn shake_hands(&self) {
+        let incoming = self.endpoint.accept().await.expect("an endpoint");
+        let connection = incoming.await.expect("a handshake");
+        connection.closed().await;
+    }
+
     /// Takes the next agent.
     pub(crate) async fn welcome(&self) -> Peer {
         let taken = timeout(SOON, async {
