@@ -206,3 +206,36 @@ fn the_one_record_of_an_earlier_agent_is_read_and_added_to() {
     spool.write(finished, Durability::Lazy).unwrap();
     assert_eq!(spool.read(id).unwrap().as_ref(), Some(finished));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_in_a_record_are_a_panic_and_none_change_the_transaction(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+        cut in 0_usize..2000,
+        flipped in 0_usize..2000,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = open(&dir);
+        let stored = every_state("t1").remove(0);
+        spool.begin(&stored).unwrap();
+        let path = spool.directory(&stored.request().id).join(METADATA);
+        let whole = fs::read(&path).unwrap();
+        for text in [
+            bytes.clone(),
+            [whole.as_slice(), b"\n", bytes.as_slice()].concat(),
+            whole[..cut.min(whole.len())].to_vec(),
+            {
+                let mut text = whole.clone();
+                let at = flipped % text.len();
+                text[at] ^= 1;
+                text
+            },
+        ] {
+            fs::write(&path, &text).unwrap();
+            if let Ok(Some(read)) = spool.read(&stored.request().id) {
+                // Whatever else is read, it is this transaction's.
+                proptest::prop_assert_eq!(&read.request().id, &stored.request().id);
+            }
+        }
+    }
+}

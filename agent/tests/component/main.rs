@@ -17,5 +17,6 @@ mod modules;
 mod node;
 mod played;
 mod policy;
+mod resilience;
 mod restart;
 mod tasks;

@@ -81,8 +81,17 @@ impl Node {
 
     /// The same by a program that makes room for it and then becomes it.
     pub(crate) async fn spawn_by(&self, mut command: Command) -> (Program, Peer) {
+        command.arg(env!("CARGO_BIN_EXE_pxp-agent"));
+        self.spawn_command(command).await
+    }
+
+    /// The same with a copy of the program that lies elsewhere.
+    pub(crate) async fn spawn_installed(&self, program: &Path) -> (Program, Peer) {
+        self.spawn_command(Command::new(program)).await
+    }
+
+    async fn spawn_command(&self, mut command: Command) -> (Program, Peer) {
         let child = command
-            .arg(env!("CARGO_BIN_EXE_pxp-agent"))
             .arg("--config")
             .arg(&self.config)
             .stderr(fs::File::create(self.path("log")).unwrap())
