@@ -1,8 +1,10 @@
 //! One simulated agent: answers pings, takes on whatever it is asked to run, and says at once that it
 //! went well.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pcp::{Envelope, Flags, Message, MessageId, MessageType, Target, Uri};
@@ -23,7 +25,21 @@ pub fn start(config: ClientConfig, counters: Arc<Counters>, tasks: &daemon::Task
 }
 
 async fn serve(handle: ClientHandle, mut events: mpsc::Receiver<Event>, counters: Arc<Counters>) {
-    while let Some(event) = events.recv().await {
+    let mut outcomes = Outcomes::default();
+    loop {
+        let event = match tokio::time::timeout(outcomes.patience(), events.recv()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(_) => {
+                for outcome in outcomes.0.values() {
+                    // Without a session it is sent again later.
+                    if handle.send(outcome.clone()).await.is_err() {
+                        break;
+                    }
+                }
+                continue;
+            }
+        };
         match event {
             Event::Connected { .. } => {
                 counters.connected.fetch_add(1, Ordering::Relaxed);
@@ -34,16 +50,59 @@ async fn serve(handle: ClientHandle, mut events: mpsc::Receiver<Event>, counters
             }
             Event::Message(message) => {
                 for answer in answers(handle.uri(), &message) {
+                    outcomes.keep(&message, &answer);
                     // Without a session the requester asks again, or finds us gone.
                     if handle.send(answer).await.is_err() {
                         break;
                     }
                 }
+                outcomes.forget(&message);
                 counters.answered.fetch_add(1, Ordering::Relaxed);
             }
             Event::Link(_) | Event::Content(_) => {}
         }
     }
+}
+
+/// How long a requester has to acknowledge an outcome before it is sent again: brokers may refuse it
+/// when everybody answers at once, and real agents send theirs again, too.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// With nothing to send again there is nothing to wake up for.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// Outcomes that are not acknowledged, by transaction.
+#[derive(Debug, Default)]
+struct Outcomes(HashMap<String, Message>);
+
+impl Outcomes {
+    fn patience(&self) -> Duration {
+        if self.0.is_empty() { NEVER } else { AGAIN }
+    }
+
+    /// Keeps an answer that is an outcome, when the requester acknowledges those.
+    fn keep(&mut self, request: &Message, answer: &Message) {
+        let is_outcome = answer.envelope.message_type.name() == Some("rpc_non_blocking_response");
+        if is_outcome
+            && request.envelope.flags.contains(Flags::ACKNOWLEDGES)
+            && let Some(id) = transaction(request)
+        {
+            self.0.insert(id, answer.clone());
+        }
+    }
+
+    /// The requester has it.
+    fn forget(&mut self, message: &Message) {
+        let is_end = message.envelope.message_type.name() == Some("rpc_outcome_acknowledgement");
+        if is_end && let Some(id) = transaction(message) {
+            self.0.remove(&id);
+        }
+    }
+}
+
+fn transaction(message: &Message) -> Option<String> {
+    let data: Value = serde_json::from_slice(&message.body).ok()?;
+    Some(data.get("transaction_id")?.as_str()?.to_owned())
 }
 
 /// Counts attempts that led nowhere, as the client reports them.
