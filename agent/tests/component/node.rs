@@ -47,7 +47,7 @@ impl Node {
         let text = format!(
             "broker-uris: [\"{}\"]\ncontrollers: [orchestrator]\nssl-cert: {:?}\nssl-key: {:?}\n\
              ssl-ca-cert: {:?}\nssl-crl: {:?}\nspool-dir: {:?}\ntask-cache-dir: {:?}\n\
-             execution-wrapper: {:?}\ntask-time-limit: 2m\n{extra}\n",
+             execution-wrapper: {:?}\ntask-time-limit: 2m\nsandbox-shared-paths: [{:?}]\n{extra}\n",
             broker.address,
             ssl.cert(),
             ssl.key(),
@@ -56,6 +56,7 @@ impl Node {
             dir.path().join("spool"),
             dir.path().join("cache"),
             wrapper(),
+            dir.path(),
         );
         fs::write(&config, text).unwrap();
         Some(Self {
