@@ -15,5 +15,6 @@ mod debian_modules;
 mod errors;
 mod foreign_clients;
 mod lab_binary;
+mod policy;
 mod support;
 mod tasks;

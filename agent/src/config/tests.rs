@@ -205,3 +205,43 @@ proptest::proptest! {
         Config::load(&path).ok();
     }
 }
+
+#[test]
+fn the_shipped_file_shows_the_defaults() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/config/pxp-agent.conf");
+    let shipped = std::fs::read_to_string(shipped).unwrap();
+    // Whose values are examples, for there is no default to show.
+    let examples = [
+        "primary-uris",
+        "master-proxy",
+        "ssldir",
+        "certname",
+        "pcp-access-logfile",
+    ];
+    let defaults = shipped.lines().filter_map(|line| {
+        let line = line.strip_prefix("# ")?;
+        let (key, _) = line.split_once(": ")?;
+        let written = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        (written && !examples.contains(&key)).then_some(line)
+    });
+    let defaults: Vec<_> = defaults.collect();
+    assert!(defaults.len() > 25, "{defaults:?}");
+    // Directories stand beside the file; those of an ordinary user lie elsewhere.
+    let root = nix::unistd::geteuid().is_root();
+    let defaults = defaults
+        .into_iter()
+        .filter(|line| root || !line.contains("\"/"));
+    let set = load(&format!(
+        "{shipped}\n{}",
+        defaults.collect::<Vec<_>>().join("\n")
+    ))
+    .unwrap();
+    let unset = load(&shipped).unwrap();
+    let beside = |config: &Config| {
+        let dir = config.path.parent().unwrap().display().to_string();
+        config
+            .to_string()
+            .replace(&dir, "/etc/puppetlabs/pxp-agent")
+    };
+    assert_eq!(beside(&set), beside(&unset));
+}

@@ -378,3 +378,20 @@ proptest! {
             .position(|rule| rule.name() == explanation.rule).unwrap_or(policy.rules.len()));
     }
 }
+
+#[test]
+fn the_shipped_example_restricts_nothing_and_is_sound_when_it_is_used() {
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../packaging/config/policy.d/50-example.conf");
+    let text = fs::read_to_string(shipped).unwrap();
+    assert_eq!(policy(&text).rules(), 0);
+    let (_, rules) = text.split_once("# rules: {").unwrap();
+    let rules = rules.replace("\n# ", "\n");
+    let policy = policy(&format!("rules: {{{rules}"));
+    assert_eq!(policy.rules(), 4);
+    // A Sunday.
+    assert_eq!(judged(&policy, &question("reboot")), "+default");
+    let mut weekday = question("reboot");
+    weekday.at = "2026-11-27T10:00:00Z".parse().unwrap();
+    assert_eq!(judged(&policy, &weekday), "-maintenance-window");
+}
