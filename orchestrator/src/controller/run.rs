@@ -381,7 +381,8 @@ impl Controller {
                 let problem = if connected {
                     "the agent did not answer in time; it may have started the task all the same"
                 } else {
-                    "the node went while the request was being sent, and has not come back"
+                    "the node is not connected: it went while the request was being sent, and has not \
+                     come back"
                 };
                 self.refuse(now, key, Reason::NoAnswer, problem);
             }
