@@ -2,7 +2,7 @@
 //! process is kept from the host, what it may take, as whom it runs, and what it cannot reach.
 
 use std::ffi::CString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};
@@ -232,9 +232,22 @@ fn program(path: &Path) -> PathBuf {
     }
 }
 
-/// A path that is relative is so to where the agent was started.
+/// A path that is relative is so to where the agent was started. What is there is named without links
+/// and `..`; of what is not, `..` goes with what stands before it.
 fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(part);
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -314,6 +327,20 @@ mod tests {
         ] {
             assert!(paths.read_only.contains(&read_only.into()), "{read_only}");
         }
+    }
+
+    #[test]
+    fn paths_have_neither_links_nor_steps_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(absolute(&link.join("../real")), real);
+        assert_eq!(
+            absolute(Path::new("/no/such/../dir/x")),
+            Path::new("/no/dir/x")
+        );
     }
 
     #[test]

@@ -78,6 +78,11 @@ pub enum PlanError {
         /// Why there is no PID namespace.
         pid_namespace: String,
     },
+    /// The policy asks for more than this version enforces.
+    #[error(
+        "{0} cannot be enforced by this version of the sandbox, and is never left out in silence"
+    )]
+    NotEnforced(&'static str),
     /// The name cannot name a directory.
     #[error(
         "a task's name is 1 to {MAX_NAME} letters, digits, '.', '-' or '_', and does not begin with '.' or '-'"
@@ -123,6 +128,7 @@ pub enum DecodeError {
 /// When the job cannot be run on this host as the policy says, or is not well formed.
 pub fn plan(policy: &Policy, job: &Job<'_>, support: &Support) -> Result<Plan, PlanError> {
     check_name(job.name)?;
+    check_enforced(policy)?;
     let mut steps = Vec::new();
     match (&support.cgroup, &support.pid_namespace) {
         // A cgroup first: killing it is one write that no fork can outrun, and the host's process
@@ -286,6 +292,23 @@ impl Plan {
         } else {
             Err(PlanError::Order)
         }
+    }
+}
+
+/// What is asked for and has no step yet is a reason not to run the task.
+fn check_enforced(policy: &Policy) -> Result<(), PlanError> {
+    let limits = &policy.limits;
+    let asked = [
+        ("the profile confined", policy.profile == Profile::Confined),
+        ("another user", policy.run_as.is_some()),
+        ("a limit of memory", limits.memory.is_some()),
+        ("a limit of processes", limits.processes.is_some()),
+        ("a limit of processor time", limits.cpu_percent.is_some()),
+        ("a limit of open files", limits.open_files.is_some()),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        Some((what, _)) => Err(PlanError::NotEnforced(what)),
+        None => Ok(()),
     }
 }
 

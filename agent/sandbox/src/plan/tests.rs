@@ -106,6 +106,24 @@ fn a_host_that_has_neither_is_refused_with_both_reasons() {
 }
 
 #[test]
+fn what_is_asked_for_and_not_enforced_is_a_refusal() {
+    let mut confined = policy();
+    confined.profile = Profile::Confined;
+    let mut memory = policy();
+    memory.limits.memory = Some(1 << 20);
+    let mut processes = policy();
+    processes.limits.processes = Some(10);
+    for (policy, what) in [
+        (confined, "the profile confined"),
+        (memory, "a limit of memory"),
+        (processes, "a limit of processes"),
+    ] {
+        let refused = plan(&policy, &job(), &with_cgroup()).unwrap_err();
+        assert_eq!(refused, PlanError::NotEnforced(what));
+    }
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_by_name() {
     type Change = fn(&mut Policy, &mut Job<'static>);
     let cases: [(Change, PlanError); 14] = [
