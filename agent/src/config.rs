@@ -29,6 +29,8 @@ pub use values::{Percent, PercentError, PrimaryUri, PrimaryUriError, profile_nam
 pub struct Config {
     /// The file that it was read from.
     pub path: PathBuf,
+    /// What the command line gave, which counts before it.
+    pub given: Vec<(String, Given)>,
     /// Where brokers listen, the preferred one first.
     pub brokers: Vec<BrokerAddress>,
     /// The certnames whose requests are taken; the policy may add to them.
@@ -122,6 +124,14 @@ impl Config {
         Self::read(path, &[]).map_err(|refused| refused.faults)
     }
 
+    /// Reads again what this configuration was read from.
+    ///
+    /// # Errors
+    /// [`Refused`], with every fault that was found.
+    pub fn again(&self) -> Result<Self, Refused> {
+        Self::read(&self.path, &self.given)
+    }
+
     /// The same with what was given on the command line: keys and values, which count before the
     /// file's.
     ///
@@ -149,7 +159,10 @@ impl Config {
         }
         let file: File = source.decode(None, &mut faults);
         match Self::resolve(file, &source, &mut faults) {
-            Some(config) if faults.is_empty() => Ok(config),
+            Some(config) if faults.is_empty() => Ok(Self {
+                given: given.to_vec(),
+                ..config
+            }),
             _ => Err(Refused {
                 faults,
                 code: ExitCode::Config,
@@ -184,6 +197,7 @@ impl Config {
         let config_dir = config_dir.unwrap_or(&places.config_dir).to_owned();
         Some(Self {
             path: source.path().to_path_buf(),
+            given: Vec::new(),
             brokers,
             controllers,
             tls: tls?,

@@ -15,43 +15,62 @@ use crate::policy::{Grant, Policy, Question, Refusal, Verdict};
 /// The gate. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    controllers: Arc<[Certname]>,
-    policy: Arc<RwLock<Arc<Policy>>>,
+    rulers: Arc<RwLock<Arc<Rulers>>>,
     confinement: Arc<Confinement>,
+}
+
+/// What is read again on a reload.
+#[derive(Debug)]
+struct Rulers {
+    /// Those of the configuration.
+    controllers: Vec<Certname>,
+    policy: Policy,
+}
+
+impl Rulers {
+    fn controllers(&self) -> impl Iterator<Item = &Certname> {
+        self.controllers.iter().chain(self.policy.controllers())
+    }
 }
 
 impl Gate {
     /// A gate with the controllers of the configuration.
     #[must_use]
-    pub fn new(controllers: &[Certname], policy: Policy, confinement: Confinement) -> Self {
+    pub fn new(controllers: Vec<Certname>, policy: Policy, confinement: Confinement) -> Self {
+        let rulers = Rulers {
+            controllers,
+            policy,
+        };
         Self {
-            controllers: controllers.into(),
-            policy: Arc::new(RwLock::new(Arc::new(policy))),
+            rulers: Arc::new(RwLock::new(Arc::new(rulers))),
             confinement: Arc::new(confinement),
         }
     }
 
-    /// Decides by this policy from now on.
-    pub fn replace(&self, policy: Policy) {
-        let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(policy);
+    /// Decides by these controllers and this policy from now on.
+    pub fn replace(&self, controllers: Vec<Certname>, policy: Policy) {
+        let mut current = self.rulers.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(Rulers {
+            controllers,
+            policy,
+        });
     }
 
-    fn policy(&self) -> Arc<Policy> {
-        let current = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+    fn rulers(&self) -> Arc<Rulers> {
+        let current = self.rulers.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&current)
     }
 
     /// How many rules the policy has.
     #[must_use]
     pub fn rules(&self) -> usize {
-        self.policy().rules()
+        self.rulers().policy.rules()
     }
 
     /// Whether anybody at all is obeyed.
     #[must_use]
     pub fn has_controllers(&self) -> bool {
-        !self.controllers.is_empty() || !self.policy().controllers().is_empty()
+        self.rulers().controllers().next().is_some()
     }
 
     /// Whether the sender's requests are taken at all.
@@ -60,8 +79,7 @@ impl Gate {
     /// What it is told otherwise.
     pub fn admit(&self, envelope: &Envelope) -> Result<(), String> {
         let certname = envelope.sender.certname();
-        let policy = self.policy();
-        if self.controllers.contains(certname) || policy.controllers().contains(certname) {
+        if self.rulers().controllers().any(|name| name == certname) {
             return Ok(());
         }
         let sender = &envelope.sender;
@@ -93,7 +111,7 @@ impl Gate {
             at: Timestamp::now(),
         };
         let standing = self.confinement.standing(asked.module);
-        let verdict = self.policy().judge(&question, &wishes, &standing);
+        let verdict = self.rulers().policy.judge(&question, &wishes, &standing);
         log(asked.id, &question, &verdict);
         match verdict {
             Verdict::Allowed(grant) => Judged::Granted(Granted { process, grant }),

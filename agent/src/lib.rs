@@ -117,7 +117,7 @@ impl Agent {
         let policy = Policy::load(&config.policy_dir).map_err(StartError::Policy)?;
         let user = runner::user().map_err(StartError::Environment)?;
         let confinement = Confinement::new(config, &user);
-        let gate = Gate::new(&config.controllers, policy, confinement.clone());
+        let gate = Gate::new(config.controllers.clone(), policy, confinement.clone());
         log_gate(config, &gate);
         let spool = Spool::open(&config.spool_dir).map_err(StartError::Spool)?;
         let spool = spool.reserving(config.spool_reserve);
@@ -266,13 +266,23 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
     code
 }
 
-/// SIGHUP: certificates, policy and log level are read again. What is wrong is told, and what was before stays.
+/// SIGHUP: certificates, controllers, policy and log level are read again. What is wrong is told, and
+/// what was before stays, as a whole.
 fn reload(config: &Config, agent: &Agent, logs: &Logs) {
     agent.identity.check_soon();
+    let new = match config.again() {
+        Ok(new) => new,
+        Err(refused) => {
+            for fault in refused.faults {
+                tracing::error!(%fault, "SIGHUP: the configuration is broken; nothing changes");
+            }
+            return;
+        }
+    };
     match Policy::load(&config.policy_dir) {
         Ok(policy) => {
-            agent.gate.replace(policy);
-            tracing::info!("SIGHUP: policy read again");
+            agent.gate.replace(new.controllers, policy);
+            tracing::info!("SIGHUP: controllers and policy read again");
             log_gate(config, &agent.gate);
         }
         Err(PolicyError(faults)) => {
@@ -281,15 +291,7 @@ fn reload(config: &Config, agent: &Agent, logs: &Logs) {
             }
         }
     }
-    // The file may have come to have faults elsewhere; its level counts only if it has none.
-    match Config::load(&config.path) {
-        Ok(new) => logs.set_level(new.log.level),
-        Err(faults) => {
-            for fault in faults {
-                tracing::error!(%fault, "SIGHUP: the configuration is broken; the log level stays");
-            }
-        }
-    }
+    logs.set_level(new.log.level);
 }
 
 /// SIGUSR2: whoever rotates logs has moved the file away.

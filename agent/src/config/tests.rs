@@ -175,6 +175,7 @@ fn the_command_line_counts_before_the_file() {
     assert_eq!(config.controllers.len(), 1);
     assert_eq!(config.task_concurrency, 3);
     assert!(config.access_log.is_some());
+    assert_eq!(config.again().unwrap().to_string(), config.to_string());
     let refused = Config::read(&path, &[single("task-time-limit", "soon")]).unwrap_err();
     assert_eq!(refused.code, ExitCode::Config);
     let text = refused.faults[0].to_string();

@@ -81,7 +81,7 @@ async fn a_policy_is_read_again_on_hangup_and_a_broken_one_changes_nothing() {
     node.policy("default: refuse");
     program.signal(nix::sys::signal::Signal::SIGHUP);
     wait_until("the policy is read", || {
-        node.read("log").contains("policy read again")
+        node.read("log").contains("and policy read again")
     })
     .await;
     peer.request(NonBlockingRequest, &task(&t3, digest, "{}", ""))
@@ -132,13 +132,27 @@ async fn a_policy_may_name_the_controllers_of_a_configuration_that_names_none() 
     node.policy("controllers: [orchestrator]");
     program.signal(nix::sys::signal::Signal::SIGHUP);
     wait_until("the policy is read", || {
-        node.read("log").contains("policy read again")
+        node.read("log").contains("and policy read again")
     })
     .await;
     peer.request(NonBlockingRequest, &task(t1, digest, "{}", ""))
         .await;
     peer.expect(ProvisionalResponse).await;
     peer.outcome(t1).await;
+    // The configuration's own are read again, too: the last line counts.
+    let t2 = &node.id("t2");
+    node.policy("");
+    node.reconfigure("controllers: [somebody-else]");
+    program.signal(nix::sys::signal::Signal::SIGHUP);
+    let read = || node.read("log").matches("and policy read again").count();
+    wait_until("both are read", || read() == 2).await;
+    peer.request(NonBlockingRequest, &task(t2, digest, "{}", ""))
+        .await;
+    let error = peer.error(t2).await;
+    assert!(
+        error.ends_with("is not among the controllers of this agent"),
+        "{error}"
+    );
     assert_eq!(program.terminate(), Some(0));
 }
 
