@@ -387,3 +387,48 @@ async fn following_a_job_does_not_cost_a_look_at_all_of_its_nodes() {
         assert!(!plan.contains("TEMP B-TREE"), "{plan}");
     }
 }
+
+#[tokio::test]
+async fn a_database_of_the_first_version_is_taken_over_with_its_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(include_str!("schema.sql"))
+        .unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    let options = r#"{"description":"","plan_job":null,"noop":false,"task":"a","sensitive":[],
+        "scheduled-job-id":null,"params":{},"scope":{"nodes":["a"]},"environment":"production",
+        "timeout":null}"#;
+    connection
+        .execute(
+            "INSERT INTO jobs (type, state, environment, task, owner, description, options, \
+             userdata, request, files, time_limit, node_count, created, changed) VALUES \
+             ('task', 'running', 'production', 'a', 'ada', '', ?1, '{}', '{}', '[]', 60, 1, 1, 1)",
+            [options],
+        )
+        .unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO node_runs (job, node, certname, transaction_id, state, accepted, changed, \
+             started) VALUES (1, 0, 'a', 't1', 'running', 1, 1, 1)",
+        )
+        .unwrap();
+    drop(connection);
+    let store = Store::open(&path).unwrap();
+    let unfinished = store.unfinished().await.unwrap();
+    assert_eq!(
+        (unfinished[0].job_type, unfinished[0].concurrency),
+        (JobType::Task, None)
+    );
+    assert!(!unfinished[0].nodes[0].given_up);
+    apply(
+        &store,
+        vec![ended(JobId(1), "x"), entered(JobId(1), JobState::Finished)],
+    )
+    .await;
+    let nodes = store.nodes(JobId(1), NodesQuery::default()).await.unwrap();
+    assert_eq!(nodes.unwrap().items[0].state, NodeState::Finished);
+    let (job, _) = store.job(JobId(1)).await.unwrap().unwrap();
+    assert_eq!(job.options.task(), Some("a"));
+}
