@@ -62,7 +62,9 @@ impl Composer {
             transaction_id: about.clone(),
         };
         let id = format!("{QUERY}{}", (self.new_id)());
-        self.blocking(certname, &id, ("status", "query"), &query)
+        // The flag says that we know what agents add to the original's results.
+        let known = Flags::ACKNOWLEDGES;
+        self.blocking(certname, &id, ("status", "query"), known, &query)
     }
 
     /// `task stop`: kill what a transaction runs.
@@ -70,7 +72,8 @@ impl Composer {
         let stop = StopRequest {
             transaction_id: about.clone(),
         };
-        self.blocking(certname, &format!("{STOP}{about}"), ("task", "stop"), &stop)
+        let id = format!("{STOP}{about}");
+        self.blocking(certname, &id, ("task", "stop"), Flags::default(), &stop)
     }
 
     /// A blocking request: its answer carries the same id.
@@ -79,6 +82,7 @@ impl Composer {
         certname: &Certname,
         id: &str,
         (module, action): (&str, &str),
+        flags: Flags,
         params: &T,
     ) -> Option<Message> {
         let body = pxp::write(&BlockingRequest {
@@ -88,7 +92,7 @@ impl Composer {
             params: Some(JsonObject::of(params).ok()?),
         });
         let kind = MessageKind::BlockingRequest;
-        Some(self.to_agent(certname, kind, Flags::default(), body))
+        Some(self.to_agent(certname, kind, flags, body))
     }
 
     /// The outcome is recorded.

@@ -86,6 +86,8 @@ pub(super) enum Phase {
         until: u64,
         /// Whether the agent has said that it has it.
         was_accepted: bool,
+        /// How often the agent has refused: it may not know yet what it has taken up again.
+        refusals: u32,
         /// What the agent has said; its outcome follows.
         confirmed: Option<StopState>,
     },
@@ -133,6 +135,7 @@ impl Controller {
                     ask: now.mono,
                     until: now.mono.saturating_add(super::stop::STOP_ANSWER),
                     was_accepted: node.accepted,
+                    refusals: 0,
                     confirmed: None,
                 }),
                 NodeState::New

@@ -22,6 +22,10 @@ pub(super) const STOP_ANSWER: u64 = 60_000;
 /// the two are sent at the same time.
 const LAST_OUTCOME: u64 = 5_000;
 
+/// How often an agent may refuse to kill before that counts: one that has just been started again may
+/// say so until it knows what it has taken up.
+const REFUSALS: u32 = 3;
+
 const SKIPPED: &str = "the job was stopped before the task was started";
 const KILLED: &str = "the job was stopped by force: the task was killed on the node";
 const NOT_STARTED: &str =
@@ -88,6 +92,7 @@ impl Controller {
             ask: now.mono,
             until: now.mono.saturating_add(STOP_ANSWER),
             was_accepted,
+            refusals: 0,
             confirmed: None,
         };
         if let Phase::Sending { message, .. } = std::mem::replace(&mut run.phase, phase) {
@@ -160,10 +165,12 @@ impl Controller {
         let Some(key) = self.own(transaction, certname) else {
             return;
         };
-        let is_stopping = self
-            .run(key)
-            .is_some_and(|run| matches!(run.phase, Phase::Stopping { .. }));
-        if is_stopping {
+        let Some(Phase::Stopping { refusals, .. }) = self.run_mut(key).map(|run| &mut run.phase)
+        else {
+            return;
+        };
+        *refusals += 1;
+        if *refusals >= REFUSALS {
             let message = format!(
                 "the job was stopped by force: the agent did not kill the task, which may still run: {reason}"
             );

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use pcp::message::{Message, MessageId};
+use pcp::message::{Flags, Message, MessageId};
 use pcp::uri::Certname;
 use pxp::{BlockingResponse, JsonObject, MessageKind, RpcError, TransactionId};
 use serde::Serialize;
@@ -76,7 +76,9 @@ impl Asks {
             return None;
         }
         let id = format!("{ASK}{}", (self.composer.new_id)());
-        let message = self.composer.blocking(certname, &id, action, params)?;
+        let message = self
+            .composer
+            .blocking(certname, &id, action, Flags::default(), params)?;
         let open = Open {
             certname: certname.clone(),
             message: message.envelope.id,
