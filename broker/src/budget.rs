@@ -28,6 +28,7 @@ pub(crate) struct Budget {
 pub(crate) struct Allowance {
     left: Arc<Semaphore>,
     own: Option<Arc<Semaphore>>,
+    largest: usize,
 }
 
 /// A share of the memory.
@@ -61,6 +62,7 @@ impl Budget {
         Allowance {
             left: Arc::clone(&self.left),
             own: Some(Arc::new(Semaphore::new(self.largest))),
+            largest: self.largest,
         }
     }
 
@@ -69,14 +71,17 @@ impl Budget {
         Allowance {
             left: Arc::clone(&self.left),
             own: None,
+            largest: self.largest,
         }
     }
 }
 
 impl Allowance {
-    /// A share of so many bytes, as soon as it is free. Nothing for more than ever fits.
+    /// A share of so many bytes, as soon as it is free. More than the largest message counts as that:
+    /// an existing peer's envelope is longer than ours, and whoever waited for more than there is
+    /// would wait for ever.
     pub(crate) async fn share(&self, bytes: usize) -> Option<Share> {
-        let permits = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        let permits = u32::try_from(bytes.div_ceil(UNIT).min(self.largest)).ok()?;
         // The peer's own first: while it waits for that, it takes nothing from the others.
         let own = match &self.own {
             Some(own) => Some(Arc::clone(own).acquire_many_owned(permits).await.ok()?),
@@ -146,6 +151,14 @@ mod tests {
         assert_eq!(budget.left.available_permits(), free - 10);
         let own = agent.own.as_ref().map(|own| own.available_permits());
         assert_eq!(own, Some(budget.largest - 10));
+    }
+
+    #[tokio::test]
+    async fn what_is_a_little_above_the_largest_message_does_not_wait_for_ever() {
+        let budget = Budget::new(1024 * 1024);
+        for allowance in [budget.of_agent(), budget.of_controller()] {
+            assert!(allowance.share(1024 * 1024 + 100_000).await.is_some());
+        }
     }
 
     #[tokio::test]

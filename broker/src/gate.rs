@@ -9,7 +9,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(
     dead_code,
-    reason = "links to controllers, which come next, set the others"
+    reason = "the states of the original; links to controllers would set the others"
 )]
 pub(crate) enum Door {
     /// Controllers are configured, and none has been reached yet: nobody comes in.

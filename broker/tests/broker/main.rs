@@ -16,4 +16,5 @@ mod links;
 mod pcp_broker_suite;
 mod rogues;
 mod routing;
+mod rude;
 mod trust;
