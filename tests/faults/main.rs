@@ -85,9 +85,9 @@ impl Midway {
         fs::write(&self.gate, "").expect("a writable lab");
     }
 
-    /// Waits for the job's end and holds it to the promise.
-    fn ends_with_every_result_exactly_once(self) {
-        let Self { lab, job, .. } = &self;
+    /// Waits for the job's end, which must be this, and gives its nodes.
+    fn nodes_at_the_end(&self, end: &str) -> Vec<Value> {
+        let Self { lab, job, .. } = self;
         let path = format!("jobs/{job}");
         let state = wait_until("the job has ended", PATIENCE, || match lab.api_get(&path) {
             Ok((200, answer)) => match answer["state"].as_str() {
@@ -100,9 +100,17 @@ impl Midway {
         let (_, nodes) = lab
             .api_get(&format!("{path}/nodes"))
             .expect("the API answers");
-        assert_eq!(state, "finished", "{nodes:#}");
+        assert_eq!(state, end, "{nodes:#}");
 
-        let items = nodes["items"].as_array().expect("a list of nodes");
+        nodes["items"].as_array().expect("a list of nodes").clone()
+    }
+
+    /// Waits for the job's end and holds it to the promise.
+    fn ends_with_every_result_exactly_once(self) {
+        let nodes = self.nodes_at_the_end("finished");
+        let items = &nodes;
+        let Self { lab, job, .. } = &self;
+        let path = format!("jobs/{job}");
         assert_eq!(items.len(), AGENTS);
         let results: BTreeSet<_> = items
             .iter()
@@ -117,7 +125,7 @@ impl Midway {
         assert_eq!(
             results,
             marks.iter().map(String::as_str).collect(),
-            "{nodes:#}"
+            "{nodes:#?}"
         );
 
         let (_, events) = lab
@@ -241,4 +249,67 @@ fn everything_killed_at_once_loses_no_result() {
         midway.lab.restart(name).expect("the process starts again");
     }
     midway.ends_with_every_result_exactly_once();
+}
+
+#[test]
+fn a_stop_by_force_says_what_it_killed_although_the_orchestrator_dies_and_can_be_run_again() {
+    let midway = Midway::start();
+    let stop = json!({ "job": midway.job, "force": true });
+    let (status, answer) = midway
+        .lab
+        .api_post("command/stop", &stop)
+        .expect("the API answers");
+    assert_eq!(status, 202, "{answer}");
+    midway
+        .lab
+        .kill("orchestrator")
+        .expect("the orchestrator is killed");
+    midway
+        .lab
+        .restart("orchestrator")
+        .expect("the orchestrator starts again");
+    let nodes = midway.nodes_at_the_end("stopped");
+    // An agent that can kill has killed; one that cannot has said so. Nothing else is believed.
+    let mut killed = 0;
+    for node in &nodes {
+        assert_eq!(node["state"], "stopped", "{node:#}");
+        let message = node["details"]["message"].as_str().unwrap_or_default();
+        if message.ends_with("killed on the node") {
+            killed += 1;
+        } else {
+            assert!(message.contains("may still run"), "{node:#}");
+        }
+    }
+    let gate = midway.gate.display().to_string();
+    if killed == AGENTS {
+        assert_eq!(
+            processes_with(&gate),
+            Vec::<u32>::new(),
+            "something runs on"
+        );
+    }
+
+    // What was stopped is run again, as a job of its own, and once.
+    let again = json!({ "job": midway.job, "only": "failed" });
+    let (status, answer) = midway
+        .lab
+        .api_post("command/rerun", &again)
+        .expect("the API answers");
+    assert_eq!(status, 202, "{answer}");
+    fs::write(&midway.marks, "").expect("a writable lab");
+    midway.open_gate();
+    let job = answer["job"]["name"].as_str().expect("a name").to_owned();
+    Midway { job, ..midway }.ends_with_every_result_exactly_once();
+}
+
+/// Processes in whose environment a text stands.
+fn processes_with(text: &str) -> Vec<u32> {
+    let all = fs::read_dir("/proc").expect("a /proc");
+    all.flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains(text)
+        })
+        .collect()
 }
