@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pcp::Uri;
-use pxp::TransactionId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use pxp::{KilledBy, StopState, TransactionId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::bounds::{Bounds, before};
 use crate::gate::Judged;
@@ -31,7 +32,7 @@ use crate::transaction::{
     Finished, Notify, Outcome, Repeat, Reported, Request, Stored, Transaction,
 };
 use delivery::{Deliveries, Sent};
-pub use handle::{Command, EngineHandle, Progress, channel};
+pub use handle::{Command, EngineHandle, Progress, Stopping, channel};
 use job::{EndGuard, Event};
 
 /// How many accepted transactions may wait for a free place to run. With the default concurrency
@@ -93,6 +94,10 @@ struct Active {
     request: Arc<Request>,
     /// Whether it is on disk, so that the requester may be told.
     durable: bool,
+    /// Cancelled when somebody wants it to end.
+    stop: CancellationToken,
+    /// Who wants that, and waits for the end.
+    stopping: Vec<oneshot::Sender<Stopping>>,
 }
 
 impl Engine {
@@ -195,6 +200,7 @@ impl Engine {
                 // The one who asked may have gone.
                 answer.send(progress).ok();
             }
+            Command::Stop { id, answer } => self.stop(&id, answer),
             Command::Connected => {
                 let waiting = self.finished.values();
                 let waiting = waiting.filter(|transaction| wants_outcome(transaction));
@@ -221,7 +227,7 @@ impl Engine {
                 self.outbox.offer(Outgoing::provisional(&request));
             }
             Event::NotDurable(request, error) => {
-                self.active.remove(&request.id);
+                self.leave(&request.id, StopState::NotStarted);
                 let advice = error.advice();
                 let error = daemon::error_chain(&error);
                 tracing::error!(transaction_id = %request.id, error, "transaction refused");
@@ -234,23 +240,25 @@ impl Engine {
                 self.outbox.offer(Outgoing::error(&request, &text));
             }
             Event::Refused(request, refusal) => {
-                self.active.remove(&request.id);
+                self.leave(&request.id, StopState::NotStarted);
                 let text = refusal.to_string();
                 self.outbox.offer(Outgoing::error(&request, &text));
             }
             Event::Known(request, found) => {
-                self.active.remove(&request.id);
+                self.leave(&request.id, StopState::Finished);
                 self.repeated(&request, *found);
             }
-            Event::Ended(transaction) => {
-                self.active.remove(transaction.id());
+            Event::Ended {
+                transaction,
+                started,
+            } => {
+                self.leave(transaction.id(), stop_state(transaction.outcome(), started));
                 log_end(&transaction);
                 self.finish(transaction);
             }
-            Event::Reported(id) => {
-                self.active.remove(&id);
-            }
+            Event::Reported(id) => self.leave(&id, StopState::Finished),
             Event::Interrupted(id) => {
+                // Whoever waits for its end asks again, and finds what is taken up here.
                 self.active.remove(&id);
                 tracing::error!(transaction_id = %id, "a transaction's job ended early");
                 self.resume(id);
@@ -285,7 +293,7 @@ impl Engine {
             self.outbox.offer(Outgoing::error(&request, &text));
             return;
         }
-        let Some(guard) = self.begin(&request, false) else {
+        let Some((guard, stop)) = self.begin(&request, false) else {
             let text = "the agent is busy; try again later";
             self.outbox.offer(Outgoing::error(&request, text));
             return;
@@ -294,7 +302,7 @@ impl Engine {
         let events = self.event_sender.clone();
         match judged {
             Judged::Granted(granted) => self.start("transaction", async move {
-                job::run(runner, request, granted, guard, events).await;
+                job::run(runner, request, granted, guard, events, stop).await;
                 drop(memory);
             }),
             Judged::Refused(refusal) => {
@@ -350,7 +358,7 @@ impl Engine {
             self.purge();
         }
         let transaction: Transaction<Reported> = transaction.report();
-        let Some(guard) = self.begin(transaction.request(), true) else {
+        let Some((guard, _)) = self.begin(transaction.request(), true) else {
             return;
         };
         let runner = self.runner.clone();
@@ -369,6 +377,35 @@ impl Engine {
         self.deliveries.remove(id);
         if let Some(transaction) = self.finished.remove(id) {
             self.report(transaction);
+        }
+    }
+
+    /// Wants a transaction to end. The answer comes with its end.
+    fn stop(&mut self, id: &TransactionId, answer: oneshot::Sender<Stopping>) {
+        let Some(active) = self.active.get_mut(id) else {
+            let known = self.finished.contains_key(id);
+            let state = if known {
+                Stopping::Done(StopState::Finished)
+            } else {
+                Stopping::OnDisk
+            };
+            // The one who asked may have gone.
+            answer.send(state).ok();
+            return;
+        };
+        tracing::info!(transaction_id = %id, "asked to stop");
+        active.stopping.retain(|waiting| !waiting.is_closed());
+        active.stopping.push(answer);
+        active.stop.cancel();
+    }
+
+    /// Takes a transaction that no job owns any more out of the table.
+    fn leave(&mut self, id: &TransactionId, state: StopState) {
+        let Some(active) = self.active.remove(id) else {
+            return;
+        };
+        for waiting in active.stopping {
+            waiting.send(Stopping::Done(state)).ok();
         }
     }
 
@@ -406,41 +443,49 @@ impl Engine {
 
     /// Goes on with a transaction that an earlier agent, or an earlier job, left unfinished.
     fn take_up(&mut self, stored: Stored) {
-        let Some(guard) = self.begin(&Arc::clone(stored.request()), true) else {
+        let Some((guard, stop)) = self.begin(&Arc::clone(stored.request()), true) else {
             return;
         };
         let runner = self.runner.clone();
-        self.start("transaction", job::take_up(runner, stored, guard));
+        self.start("transaction", job::take_up(runner, stored, guard, stop));
     }
 
     /// Reads an interrupted transaction back and goes on with it.
     fn resume(&mut self, id: TransactionId) {
         let runner = self.runner.clone();
         let events = self.event_sender.clone();
+        let stop = CancellationToken::new();
         self.start("resume", async move {
             let spool = runner.spool().clone();
             if let Ok(Ok(Some(stored))) = runner.disk().run(move || spool.read(&id)).await
                 && let Ok(permit) = events.reserve_owned().await
             {
                 let guard = EndGuard::new(stored.request().id.clone(), permit);
-                job::take_up(runner, stored, guard).await;
+                job::take_up(runner, stored, guard, stop).await;
             }
         });
     }
 
     /// Enters a transaction into the table. Every entry has a place kept for the notice of its end.
-    fn begin(&mut self, request: &Arc<Request>, durable: bool) -> Option<EndGuard> {
+    fn begin(
+        &mut self,
+        request: &Arc<Request>,
+        durable: bool,
+    ) -> Option<(EndGuard, CancellationToken)> {
         let Ok(permit) = self.event_sender.clone().try_reserve_owned() else {
             // There are more places than entries; notices of jobs may take some of them for a moment.
             tracing::warn!(transaction_id = %request.id, "the engine's queue is full");
             return None;
         };
+        let stop = CancellationToken::new();
         let active = Active {
             request: Arc::clone(request),
             durable,
+            stop: stop.clone(),
+            stopping: Vec::new(),
         };
         self.active.insert(request.id.clone(), active);
-        Some(EndGuard::new(request.id.clone(), permit))
+        Some((EndGuard::new(request.id.clone(), permit), stop))
     }
 
     /// Starts a job that is dropped at shutdown. What it has written and started stays.
@@ -484,6 +529,15 @@ impl Engine {
             runner.disk().run(work).await.ok();
             drop(turn);
         });
+    }
+}
+
+fn stop_state(outcome: &Outcome, started: bool) -> StopState {
+    match outcome {
+        _ if !started => StopState::NotStarted,
+        Outcome::Ran(ran) if ran.took.killed_by == Some(KilledBy::Stop) => StopState::Stopped,
+        // It ended just then, by itself or by its time limit.
+        Outcome::Ran(_) | Outcome::Failed(_) => StopState::Finished,
     }
 }
 

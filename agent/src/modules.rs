@@ -2,12 +2,13 @@
 //! texts of refusals are the original's.
 
 pub mod echo;
+pub mod output;
 pub mod ping;
 pub mod status;
 pub mod task;
 
 use pcp::Digest;
-use pxp::{JsonObject, StatusQuery, Wishes};
+use pxp::{JsonObject, OutputRequest, StatusQuery, StopRequest, Wishes};
 use serde::de::DeserializeOwned;
 
 use task::Task;
@@ -21,6 +22,10 @@ pub enum Immediate {
     Ping(ping::Ping),
     /// `status query`
     StatusQuery(StatusQuery),
+    /// `task stop`
+    Stop(StopRequest),
+    /// `output read`
+    Output(OutputRequest),
 }
 
 /// An action that runs a process.
@@ -70,6 +75,9 @@ pub enum Refused {
     /// The module has nothing that takes its time.
     #[error("the module '{0}' supports only blocking PXP requests")]
     OnlyBlocking(&'static str),
+    /// The action answers at once, though others of its module take their time.
+    #[error("the action '{1}' of the module '{0}' supports only blocking PXP requests")]
+    OnlyBlockingAction(&'static str, &'static str),
 }
 
 impl Process {
@@ -126,10 +134,14 @@ impl Action {
             ("status", "query") => {
                 Self::Immediate(Immediate::StatusQuery(read("status", "query", params)?))
             }
+            ("task", "stop") => Self::Immediate(Immediate::Stop(read("task", "stop", params)?)),
+            ("output", "read") => {
+                Self::Immediate(Immediate::Output(read("output", "read", params)?))
+            }
             ("task", "run") => Self::Process(Process::Task(Box::new(Task::new(read(
                 "task", "run", params,
             )?)?))),
-            ("echo" | "ping" | "status" | "task", _) => {
+            ("echo" | "output" | "ping" | "status" | "task", _) => {
                 return Err(Refused::UnknownAction {
                     module: module.to_owned(),
                     action: action.to_owned(),
@@ -151,6 +163,10 @@ impl Process {
             Action::Immediate(Immediate::Echo(_)) => Err(Refused::OnlyBlocking("echo")),
             Action::Immediate(Immediate::Ping(_)) => Err(Refused::OnlyBlocking("ping")),
             Action::Immediate(Immediate::StatusQuery(_)) => Err(Refused::OnlyBlocking("status")),
+            Action::Immediate(Immediate::Stop(_)) => {
+                Err(Refused::OnlyBlockingAction("task", "stop"))
+            }
+            Action::Immediate(Immediate::Output(_)) => Err(Refused::OnlyBlocking("output")),
         }
     }
 }

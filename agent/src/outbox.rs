@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::engine::{Command, EngineHandle};
 use crate::results::{self, NoResult};
 use crate::runner::Runner;
-use crate::transaction::{Outcome, Request};
+use crate::transaction::{Notify, Outcome, Request};
 
 /// How many answers wait to be sent. They are small: outcomes are read from disk only when it is
 /// their turn, and results of blocking requests keep their request's [`Places`] while they wait. When
@@ -287,7 +287,12 @@ impl Sender {
         let read = move || results::of(&directory, &outcome, max_result);
         let to = request.requester.clone();
         let message = match self.runner.disk().run(read).await {
-            Ok(Ok(result)) => self.outcome(to, request, &result),
+            Ok(Ok(mut result)) => {
+                // Requesters made for the original do not expect the key.
+                let knows = request.notify == Notify::UntilAcknowledged;
+                result.usage = result.usage.filter(|_| knows);
+                self.outcome(to, request, &result)
+            }
             Ok(Err(NoResult(text))) => self.pxp(to, MessageKind::Error, &error(request, &text)),
             Err(_stopping) => return false,
         };

@@ -5,11 +5,11 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use pxp::ActionResult;
+use pxp::{ActionResult, KilledBy, Profile, Usage};
 use sandbox::output::{Output, Stream};
 use sandbox::{FinishError, Report, RunDir};
 
-use crate::transaction::{Outcome, Ran, Written};
+use crate::transaction::{Outcome, Ran, Took, Written};
 
 /// How much is read at once.
 const READ: usize = 1 << 20;
@@ -21,27 +21,17 @@ const SIGNAL_BASE: i32 = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoResult(pub String);
 
+/// What a process is said to have ended with when it was ended before its time: that it got SIGTERM.
+/// Whether it or SIGKILL did it depends on the process; `killed_by` says why.
+const ENDED: i32 = SIGNAL_BASE + 15;
+
 /// What a report means. `time_limit` is the one that the run was started with, where it is known.
 #[must_use]
 pub fn outcome(report: &Report, time_limit: Option<Duration>) -> Outcome {
     let exitcode = match &report.outcome {
         sandbox::Outcome::Exited { code } => *code,
         sandbox::Outcome::Signaled { signal } => SIGNAL_BASE.saturating_add(*signal),
-        sandbox::Outcome::TimedOut => {
-            let limit =
-                time_limit.map_or_else(String::new, |limit| format!(" of {}", readable(limit)));
-            return Outcome::Failed(format!(
-                "the task did not end within its time limit{limit}: it and every process that it \
-                 had started were ended; if it needs longer, raise the timeout of the request or \
-                 the agent's task-time-limit"
-            ));
-        }
-        sandbox::Outcome::Stopped => {
-            return Outcome::Failed(
-                "the task was stopped: it and every process that it had started were ended"
-                    .to_owned(),
-            );
-        }
+        sandbox::Outcome::TimedOut | sandbox::Outcome::Stopped => ENDED,
         sandbox::Outcome::SetupFailed { step, error } => {
             return Outcome::Failed(format!(
                 "the task did not run: the execution wrapper failed in step \"{step}\": {error}"
@@ -63,7 +53,71 @@ pub fn outcome(report: &Report, time_limit: Option<Duration>) -> Outcome {
             bytes: report.stderr_bytes,
             truncated: report.stderr_truncated,
         },
+        took: took(report, time_limit),
     })
+}
+
+fn took(report: &Report, time_limit: Option<Duration>) -> Took {
+    let usage = &report.usage;
+    // Reports of older wrappers have no usage, but say how it ended.
+    let killed_by = match (&report.outcome, usage.killed_by) {
+        (sandbox::Outcome::TimedOut, _) | (_, Some(sandbox::KilledBy::TimeLimit)) => {
+            Some(KilledBy::TimeLimit)
+        }
+        (sandbox::Outcome::Stopped, _) | (_, Some(sandbox::KilledBy::Stop)) => Some(KilledBy::Stop),
+        (_, Some(sandbox::KilledBy::Memory)) => Some(KilledBy::Memory),
+        (_, None) => None,
+    };
+    Took {
+        profile: usage.profile.map(|profile| match profile {
+            sandbox::Profile::Host => Profile::Host,
+            sandbox::Profile::Standard => Profile::Standard,
+            sandbox::Profile::Confined => Profile::Confined,
+        }),
+        duration: Duration::from_millis(report.duration_ms),
+        cpu: usage.cpu_ms.map(Duration::from_millis),
+        peak_memory: usage.peak_memory_bytes,
+        killed_by,
+        time_limit,
+    }
+}
+
+/// What a run took, as requesters are told it.
+#[must_use]
+pub fn usage(ran: &Ran) -> Usage {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Usage {
+        profile: ran.took.profile,
+        rule: None,
+        duration_ms: milliseconds(ran.took.duration),
+        cpu_ms: ran.took.cpu.map(milliseconds),
+        peak_memory_bytes: ran.took.peak_memory,
+        killed_by: ran.took.killed_by,
+        stdout_bytes: ran.stdout.bytes,
+        stderr_bytes: ran.stderr.bytes,
+        truncated: ran.stdout.truncated || ran.stderr.truncated,
+    }
+}
+
+/// Why a run was ended before its time, and what to do about it: one line, or nothing.
+fn ended_by(took: &Took) -> Option<String> {
+    let what = "it and every process that it had started were ended";
+    match took.killed_by? {
+        KilledBy::TimeLimit => {
+            let limit = took.time_limit.map(readable);
+            let limit = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+            Some(format!(
+                "the task did not end within its time limit{limit}: {what}; if it needs longer, \
+                 raise the timeout of the request or the agent's task-time-limit"
+            ))
+        }
+        KilledBy::Stop => Some(format!("the task was stopped: {what}")),
+        KilledBy::Memory => Some(format!(
+            "the task reached its memory limit: {what}; if it needs more, raise the policy's limit or \
+             the agent's task-memory-limit"
+        )),
+        KilledBy::Pids | KilledBy::Other => None,
+    }
 }
 
 /// What the end of a run without a report means.
@@ -102,6 +156,9 @@ pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<Action
         }
     }
     let mut notes = String::new();
+    if let Some(why) = ended_by(&ran.took) {
+        notes.push_str(&format!("pxp-agent: {why}\n"));
+    }
     for (stream, written, kept) in [
         ("stdout", ran.stdout, stdout.length()),
         ("stderr", ran.stderr, stderr.length()),
@@ -124,7 +181,7 @@ pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<Action
         exitcode: ran.exitcode,
         stdout: Some(stdout).filter(|text| !text.is_empty()),
         stderr: Some(stderr).filter(|text| !text.is_empty()),
-        usage: None,
+        usage: Some(usage(ran)),
     })
 }
 
@@ -273,6 +330,10 @@ mod tests {
             exitcode,
             stdout: Written::default(),
             stderr: Written::default(),
+            took: Took {
+                duration: Duration::from_millis(1),
+                ..Took::default()
+            },
         }
     }
 
@@ -397,10 +458,26 @@ mod tests {
         let signal = outcome(&report(sandbox::Outcome::Signaled { signal: 9 }), None);
         assert_eq!(signal, Outcome::Ran(ran(137)));
         let limit = Some(Duration::from_secs(90));
-        let Outcome::Failed(message) = outcome(&report(sandbox::Outcome::TimedOut), limit) else {
-            panic!("a task without an end has no result");
-        };
-        assert!(message.contains("time limit of 90 s"), "{message}");
+        for (how, killed_by, words) in [
+            (
+                sandbox::Outcome::TimedOut,
+                KilledBy::TimeLimit,
+                "time limit of 90 s",
+            ),
+            (
+                sandbox::Outcome::Stopped,
+                KilledBy::Stop,
+                "the task was stopped",
+            ),
+        ] {
+            let ended = outcome(&report(how), limit);
+            let dir = tempfile::tempdir().unwrap();
+            let result = of(dir.path(), &ended, LIMIT).unwrap();
+            assert_eq!(result.exitcode, 143);
+            assert_eq!(result.usage.unwrap().killed_by, Some(killed_by));
+            let stderr = result.stderr.unwrap();
+            assert!(stderr.contains(words), "{stderr}");
+        }
         let setup = sandbox::Outcome::SetupFailed {
             step: "cgroup".to_owned(),
             error: "Permission denied".to_owned(),

@@ -13,6 +13,7 @@ use sandbox::{Alive, Flushing, Job, Prepared, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, CacheError};
 use crate::confinement::{Confinement, RunAsError};
@@ -74,6 +75,8 @@ struct Inner {
 enum NotStarted {
     #[error("the agent is stopping")]
     Stopping,
+    #[error("it was stopped before it was started")]
+    Stopped,
     #[error("its files could not be had")]
     Files(#[source] CacheError),
     #[error("its files did not arrive within its time limit of {} s", .0.as_secs())]
@@ -129,24 +132,34 @@ impl Runner {
         self.0.settings.max_result
     }
 
-    /// Brings an accepted transaction, whose record is on disk, to its end.
+    /// Brings an accepted transaction, whose record is on disk, to its end, which `stop` hastens.
     pub async fn run(
         &self,
         transaction: Transaction<Accepted>,
         granted: Granted,
-    ) -> (Transaction<Finished>, Option<Flushing>) {
+        stop: &CancellationToken,
+    ) -> Ended {
         let id = transaction.id().clone();
         let directory = self.0.spool.directory(&id);
-        let Ok(_slot) = self.0.slots.acquire().await else {
-            let why = did_not_run(&NotStarted::Stopping);
-            return (transaction.fail(Timestamp::now(), why), None);
+        let slot = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(NotStarted::Stopped),
+            slot = self.0.slots.acquire() => slot.map_err(|_| NotStarted::Stopping),
+        };
+        let _slot = match slot {
+            Ok(slot) => slot,
+            Err(error) => {
+                return not_started(transaction.fail(Timestamp::now(), did_not_run(&error)));
+            }
         };
         let transaction = transaction.stage();
-        if let Err(error) = self.stage(&granted, &directory).await {
-            return (
-                transaction.fail(Timestamp::now(), did_not_run(&error)),
-                None,
-            );
+        let staged = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(NotStarted::Stopped),
+            staged = self.stage(&granted, &directory) => staged,
+        };
+        if let Err(error) = staged {
+            return not_started(transaction.fail(Timestamp::now(), did_not_run(&error)));
         }
         let limit = granted.grant().limits.time;
         let (transaction, permit) = transaction.start();
@@ -163,22 +176,32 @@ impl Runner {
             runner.start(permit, &granted, id.as_str(), &directory)
         };
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
-            Ok(Ok(alive)) => self.watch(transaction, alive, Some(limit)).await,
+            Ok(Ok(alive)) => {
+                let (transaction, flushing) =
+                    self.watch(transaction, alive, Some(limit), stop).await;
+                Ended {
+                    transaction,
+                    started: true,
+                    flushing,
+                }
+            }
             Ok(Err(error)) | Err(error) => {
                 let outcome = Outcome::Failed(did_not_run(&error));
-                (transaction.finish(Timestamp::now(), outcome), None)
+                not_started(transaction.finish(Timestamp::now(), outcome))
             }
         }
     }
 
-    /// Waits for the end of a transaction's process. Its wrapper may still be flushing the report.
+    /// Waits for the end of a transaction's process, which `stop` hastens. Its wrapper may still be
+    /// flushing the report.
     pub async fn watch(
         &self,
         transaction: Transaction<Running>,
         alive: Alive,
         limit: Option<Duration>,
+        stop: &CancellationToken,
     ) -> (Transaction<Finished>, Option<Flushing>) {
-        let (outcome, flushing) = self.end_of(alive, limit).await;
+        let (outcome, flushing) = self.end_of(alive, limit, stop).await;
         (transaction.finish(Timestamp::now(), outcome), flushing)
     }
 
@@ -245,7 +268,7 @@ impl Runner {
         };
         match self.0.disk.run(stop).await {
             Ok(Ok(sandbox::Adoption::Running(alive))) => {
-                let (_, flushing) = self.end_of(alive, None).await;
+                let (_, flushing) = self.end_of(alive, None, &never()).await;
                 reap(flushing).await;
             }
             Ok(Ok(sandbox::Adoption::Ended(_) | sandbox::Adoption::Lost)) => {}
@@ -276,8 +299,25 @@ impl Runner {
         let permit = StartPermit::for_blocking_request();
         let start = move || runner.start(permit, &granted, &name, &directory);
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
-            Ok(Ok(alive)) => self.end_of(alive, Some(limit)).await,
+            Ok(Ok(alive)) => self.end_of(alive, Some(limit), &never()).await,
             Ok(Err(error)) | Err(error) => (Outcome::Failed(did_not_run(&error)), None),
+        }
+    }
+
+    /// Tells a wrapper to end its task: it does so with SIGTERM, a grace, and SIGKILL.
+    async fn ask_to_stop(&self, run: &RunDir) {
+        let run = run.clone();
+        match self.0.disk.run(move || sandbox::stop(&run)).await {
+            // Without a wrapper it has just ended.
+            Ok(Ok(_asked)) => {}
+            Ok(Err(error)) => {
+                let error = daemon::error_chain(&error);
+                tracing::error!(
+                    error,
+                    "a task cannot be stopped; its time limit will end it"
+                );
+            }
+            Err(_stopping) => {}
         }
     }
 
@@ -338,14 +378,51 @@ impl Runner {
         prepared.start(&settings.wrapper).map_err(NotStarted::Start)
     }
 
-    async fn end_of(&self, alive: Alive, limit: Option<Duration>) -> (Outcome, Option<Flushing>) {
-        wait(&alive).await;
+    async fn end_of(
+        &self,
+        alive: Alive,
+        limit: Option<Duration>,
+        stop: &CancellationToken,
+    ) -> (Outcome, Option<Flushing>) {
+        tokio::select! {
+            biased;
+            () = wait(&alive) => {}
+            () = stop.cancelled() => {
+                self.ask_to_stop(alive.dir()).await;
+                wait(&alive).await;
+            }
+        }
         match self.0.disk.run(move || alive.report()).await {
             Ok(Ok((report, flushing))) => (results::outcome(&report, limit), flushing),
             Ok(Err(error)) => (results::outcome_without_report(&error), None),
             Err(error) => (Outcome::Failed(daemon::error_chain(&error)), None),
         }
     }
+}
+
+/// What came of a transaction.
+#[derive(Debug)]
+#[must_use]
+pub struct Ended {
+    /// With its outcome.
+    pub transaction: Transaction<Finished>,
+    /// Whether its process was ever started.
+    pub started: bool,
+    /// Its wrapper, which may still be flushing the report.
+    pub flushing: Option<Flushing>,
+}
+
+fn not_started(transaction: Transaction<Finished>) -> Ended {
+    Ended {
+        transaction,
+        started: false,
+        flushing: None,
+    }
+}
+
+/// For what nobody can stop.
+fn never() -> CancellationToken {
+    CancellationToken::new()
 }
 
 /// Reaps a wrapper when it has made its report durable.

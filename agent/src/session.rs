@@ -3,22 +3,24 @@
 //! the outcome of a request, so that no request keeps others from being read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pcp::{Certname, Envelope, Flags, Message};
 use pcp_client::Event;
 use pxp::{
     BlockingRequest, JsonObject, MessageKind, NonBlockingRequest, OutcomeAcknowledgement,
-    StatusQuery, StatusResult, TransactionId,
+    OutputRequest, StatusQuery, StatusResult, StopRequest, StopResult, StopState, TransactionId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep_until};
 
 use crate::access_log::{Access, AccessLog};
 use crate::digest::RequestDigest;
-use crate::engine::{Command, EngineHandle, Progress};
+use crate::engine::{Command, EngineHandle, Progress, Stopping};
 use crate::gate::{Asked, Gate, Granted, Judged};
-use crate::modules::{Action, Immediate, Process, status};
+use crate::modules::{Action, Immediate, Process, output, status};
 use crate::outbox::{Outbox, Outgoing, Places};
 use crate::results::NoResult;
 use crate::runner::Runner;
@@ -331,11 +333,19 @@ impl Blocking {
             Admitted::Immediate(Immediate::Echo(echo)) => object(&echo.run()),
             Admitted::Immediate(Immediate::Ping(ping)) => object(&ping.run()),
             Admitted::Immediate(Immediate::StatusQuery(query)) => {
-                self.status(query).await.and_then(|result| object(&result))
+                self.status(query).await.and_then(|mut result| {
+                    result.usage = result.usage.filter(|_| self.knows_usage());
+                    object(&result)
+                })
             }
+            Admitted::Immediate(Immediate::Stop(request)) => self.stop(request).await,
+            Admitted::Immediate(Immediate::Output(request)) => self.output(request).await,
             Admitted::Process(granted) => {
                 let result = self.runner.run_blocking(granted).await;
-                result.and_then(|result| object(&result))
+                result.and_then(|mut result| {
+                    result.usage = result.usage.filter(|_| self.knows_usage());
+                    object(&result)
+                })
             }
         };
         let answer = match results {
@@ -343,6 +353,57 @@ impl Blocking {
             Err(NoResult(text)) => Outgoing::refusal(&self.envelope, self.id, &text),
         };
         self.outbox.send(answer).await;
+    }
+
+    /// Requesters made for the original do not expect the key.
+    fn knows_usage(&self) -> bool {
+        self.envelope.flags.contains(Flags::ACKNOWLEDGES)
+    }
+
+    async fn stop(&self, request: StopRequest) -> Result<JsonObject, NoResult> {
+        let id = request.transaction_id;
+        let state = match self.engine.stop(id.clone()).await {
+            Stopping::Done(state) => state,
+            Stopping::OnDisk => {
+                let spool = self.runner.spool().clone();
+                let asked = id.clone();
+                let known = self.runner.disk().run(move || spool.read(&asked)).await;
+                match known.map_err(|error| NoResult(daemon::error_chain(&error)))? {
+                    Ok(None) => StopState::Unknown,
+                    Ok(Some(stored)) if stored.outcome().is_some() => StopState::Finished,
+                    // Its job was interrupted, and is being taken up again.
+                    Ok(Some(_)) => {
+                        let text = "the agent does not know yet what has become of it; ask again";
+                        return Err(NoResult(text.to_owned()));
+                    }
+                    Err(error) => return Err(NoResult(status::unreadable(&error))),
+                }
+            }
+        };
+        object(&StopResult {
+            transaction_id: id,
+            state,
+        })
+    }
+
+    /// Looks again and again until there is something to say, or the requester has waited enough.
+    async fn output(&self, request: OutputRequest) -> Result<JsonObject, NoResult> {
+        let wait = Duration::from_millis(request.wait_ms.unwrap_or(0));
+        let deadline = Instant::now() + wait.min(output::LONGEST_WAIT);
+        let request = Arc::new(request);
+        loop {
+            // Before the files: what has ended by now has written everything.
+            let progress = self.engine.progress(request.transaction_id.clone()).await;
+            let spool = self.runner.spool().clone();
+            let asked = Arc::clone(&request);
+            let look = move || output::read(&spool, &asked, progress);
+            let looked = self.runner.disk().run(look).await;
+            let chunk = looked.map_err(|error| NoResult(daemon::error_chain(&error)))??;
+            if output::says_something(&chunk) || Instant::now() >= deadline {
+                return object(&chunk);
+            }
+            sleep_until(deadline.min(Instant::now() + output::LOOK_AGAIN)).await;
+        }
     }
 
     async fn status(&self, query: StatusQuery) -> Result<StatusResult, NoResult> {

@@ -15,10 +15,11 @@
 //! though it may be that the machine restarted before the outcome was safe.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pcp::{MessageId, Uri};
-use pxp::TransactionId;
+use pxp::{KilledBy, Profile, TransactionId};
 
 use crate::digest::RequestDigest;
 
@@ -72,6 +73,25 @@ pub struct Ran {
     pub stdout: Written,
     /// Standard error.
     pub stderr: Written,
+    /// What it took.
+    pub took: Took,
+}
+
+/// What a process took, with all that it started, and how it was held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Took {
+    /// The profile that it ran with, where it is known.
+    pub profile: Option<Profile>,
+    /// From its start to the end of its tree.
+    pub duration: Duration,
+    /// The processor time of its tree, where the system tells.
+    pub cpu: Option<Duration>,
+    /// The most memory in bytes that its tree had at once, where the system tells.
+    pub peak_memory: Option<u64>,
+    /// What ended it before its time.
+    pub killed_by: Option<KilledBy>,
+    /// The time limit that it had, where it is known.
+    pub time_limit: Option<Duration>,
 }
 
 /// What became of a stream.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pcp::Uri;
-use pxp::TransactionId;
+use pxp::{StopState, TransactionId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::gate::Judged;
@@ -39,6 +39,13 @@ pub enum Command {
         /// Where the answer goes.
         answer: oneshot::Sender<Progress>,
     },
+    /// End this transaction.
+    Stop {
+        /// The transaction.
+        id: TransactionId,
+        /// Where the answer goes, once nothing of it is left.
+        answer: oneshot::Sender<Stopping>,
+    },
     /// A session with a broker is open.
     Connected,
     /// There is no session any more.
@@ -63,6 +70,15 @@ pub enum Progress {
     OnDisk,
 }
 
+/// What became of the wish to end a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopping {
+    /// So.
+    Done(StopState),
+    /// It is not in progress: the spool knows whether it ever was.
+    OnDisk,
+}
+
 /// Talks to the engine.
 #[derive(Debug, Clone)]
 pub struct EngineHandle(mpsc::Sender<Command>);
@@ -79,6 +95,13 @@ impl EngineHandle {
         self.send(Command::Query { id, answer }).await;
         // Without an engine nothing is in progress.
         answered.await.unwrap_or(Progress::OnDisk)
+    }
+
+    /// Ends a transaction, and returns when nothing of it is left.
+    pub async fn stop(&self, id: TransactionId) -> Stopping {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Stop { id, answer }).await;
+        answered.await.unwrap_or(Stopping::OnDisk)
     }
 }
 

@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use pxp::TransactionId;
 use sandbox::{Adoption, RunDir};
 use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio_util::sync::CancellationToken;
 
 use super::Retention;
 use crate::bounds::{Bounds, Entry};
 use crate::gate::Granted;
 use crate::policy::Refusal;
 use crate::results;
-use crate::runner::Runner;
+use crate::runner::{Ended, Runner};
 use crate::spool::{Begun, Durability, SpoolError};
 use crate::transaction::{
     Finished, Found, Outcome, Recovered, Reported, Request, Stored, Transaction,
@@ -31,7 +32,11 @@ pub(super) enum Event {
     /// The id is in use, by this transaction.
     Known(Arc<Request>, Box<Result<Stored, SpoolError>>),
     /// It has an outcome.
-    Ended(Transaction<Finished>),
+    Ended {
+        transaction: Transaction<Finished>,
+        /// Whether its process was ever started.
+        started: bool,
+    },
     /// It is done with.
     Reported(TransactionId),
     /// The job panicked or was dropped.
@@ -75,6 +80,7 @@ pub(super) async fn run(
     granted: Granted,
     guard: EndGuard,
     events: mpsc::Sender<Event>,
+    stop: CancellationToken,
 ) {
     let transaction = Transaction::accept(Arc::clone(&request), Timestamp::now());
     let stored = Stored::Accepted(transaction.clone());
@@ -88,10 +94,17 @@ pub(super) async fn run(
     }
     // The engine is there until all jobs are dropped.
     events.send(Event::Durable(request)).await.ok();
-    let (transaction, flushing) = runner.run(transaction, granted).await;
+    let Ended {
+        transaction,
+        started,
+        flushing,
+    } = runner.run(transaction, granted, &stop).await;
     runner.settle(&transaction).await;
     let id = transaction.id().clone();
-    guard.end(Event::Ended(transaction));
+    guard.end(Event::Ended {
+        transaction,
+        started,
+    });
     runner.clear(&id, flushing).await;
 }
 
@@ -116,7 +129,12 @@ pub(super) async fn refuse(
 }
 
 /// Goes on with a transaction of which only the files are left.
-pub(super) async fn take_up(runner: Runner, stored: Stored, guard: EndGuard) {
+pub(super) async fn take_up(
+    runner: Runner,
+    stored: Stored,
+    guard: EndGuard,
+    stop: CancellationToken,
+) {
     let directory = RunDir::new(runner.spool().directory(&stored.request().id));
     let id = stored.request().id.clone();
     let adopted = runner.disk().run(move || sandbox::adopt(&directory)).await;
@@ -134,14 +152,22 @@ pub(super) async fn take_up(runner: Runner, stored: Stored, guard: EndGuard) {
     let (transaction, flushing) = match stored.recover(found, Timestamp::now()) {
         Recovered::Running(transaction, alive) => {
             tracing::info!(transaction_id = %id, "a task of an earlier agent is still running");
-            runner.watch(transaction, alive, None).await
+            runner.watch(transaction, alive, None, &stop).await
         }
         Recovered::Ended(transaction) => (transaction, None),
-        Recovered::Finished(transaction) => return guard.end(Event::Ended(transaction)),
+        Recovered::Finished(transaction) => {
+            return guard.end(Event::Ended {
+                transaction,
+                started: true,
+            });
+        }
         Recovered::Reported(_) => return guard.end(Event::Reported(id)),
     };
     runner.settle(&transaction).await;
-    guard.end(Event::Ended(transaction));
+    guard.end(Event::Ended {
+        transaction,
+        started: true,
+    });
     runner.clear(&id, flushing).await;
 }
 

@@ -4,14 +4,15 @@
 //! two leaves the state before it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pcp::{MessageId, Uri};
-use pxp::TransactionId;
+use pxp::{KilledBy, Profile, TransactionId};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::transaction::{Notify, Outcome, Ran, Request, Stored, Transaction, Written};
+use crate::transaction::{Notify, Outcome, Ran, Request, Stored, Took, Transaction, Written};
 
 /// The version of this form. A record of a later one is not touched.
 const VERSION: u32 = 1;
@@ -47,6 +48,9 @@ pub(super) struct Record {
     stderr: Option<Stream>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     execution_error: Option<String>,
+    /// What the process took; absent in the records of earlier agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    took: Option<TookRecord>,
     /// The machine's start, as the kernel names it, in which this was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot: Option<String>,
@@ -73,6 +77,22 @@ enum Status {
 struct Stream {
     bytes: u64,
     truncated: bool,
+}
+
+/// [`Took`] on disk.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct TookRecord {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
+    duration_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cpu_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    killed_by: Option<KilledBy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time_limit_ms: Option<u64>,
 }
 
 /// Why a text is not a record, or a transaction has none.
@@ -165,6 +185,7 @@ impl Record {
                 Some((Outcome::Failed(message), _)) => Some(message.clone()),
                 _ => None,
             },
+            took: ran.map(|ran| TookRecord::of(ran.took)),
             boot: None,
         }
     }
@@ -179,6 +200,7 @@ impl Record {
                 exitcode,
                 stdout: self.stdout.unwrap_or_default().written(),
                 stderr: self.stderr.unwrap_or_default().written(),
+                took: self.took.unwrap_or_default().took(),
             })),
             (None, None) => None,
         };
@@ -215,6 +237,34 @@ impl Record {
             }
         })
     }
+}
+
+impl TookRecord {
+    fn of(took: Took) -> Self {
+        Self {
+            profile: took.profile,
+            duration_ms: milliseconds(took.duration),
+            cpu_ms: took.cpu.map(milliseconds),
+            peak_memory_bytes: took.peak_memory,
+            killed_by: took.killed_by,
+            time_limit_ms: took.time_limit.map(milliseconds),
+        }
+    }
+
+    fn took(self) -> Took {
+        Took {
+            profile: self.profile,
+            duration: Duration::from_millis(self.duration_ms),
+            cpu: self.cpu_ms.map(Duration::from_millis),
+            peak_memory: self.peak_memory_bytes,
+            killed_by: self.killed_by,
+            time_limit: self.time_limit_ms.map(Duration::from_millis),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Stream {

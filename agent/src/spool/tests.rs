@@ -1,10 +1,12 @@
 //! The spool on a real directory.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::*;
 use crate::digest::RequestDigest;
-use crate::transaction::{Notify, Outcome, Ran, Request, Transaction, Written};
+use crate::transaction::{Notify, Outcome, Ran, Request, Took, Transaction, Written};
 
 fn request(id: &str, notify: Notify) -> Arc<Request> {
     Arc::new(Request {
@@ -31,6 +33,14 @@ fn every_state(id: &str) -> Vec<Stored> {
                 truncated: true,
             },
             stderr: Written::default(),
+            took: Took {
+                profile: Some(pxp::Profile::Standard),
+                duration: Duration::from_millis(1234),
+                cpu: Some(Duration::from_millis(56)),
+                peak_memory: Some(789),
+                killed_by: Some(pxp::KilledBy::Stop),
+                time_limit: Some(Duration::from_secs(60)),
+            },
         });
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let finished = running.clone().finish(now, ran);

@@ -97,6 +97,7 @@ fn ran() -> Outcome {
         exitcode: 0,
         stdout: written,
         stderr: written,
+        took: Took::default(),
     })
 }
 

@@ -41,7 +41,11 @@ async fn a_blocking_task_gives_its_results_keeps_nothing_and_keeps_nobody_waitin
     peer.nothing_waits().await;
     open_gate(gate).await;
     let results = peer.expect(BlockingResponse).await["results"].clone();
-    assert_eq!(results, json!({"exitcode": 0, "stdout": "through\n"}));
+    let usage = &results["usage"];
+    assert_eq!(
+        results,
+        json!({"exitcode": 0, "stdout": "through\n", "usage": usage})
+    );
     let left: Vec<_> = std::fs::read_dir(node.path("spool")).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }

@@ -171,8 +171,10 @@ async fn a_rules_time_limit_holds_and_a_wish_can_only_shorten_it() {
         peer.request(NonBlockingRequest, &task(id, digest, "{}", wish))
             .await;
         peer.expect(ProvisionalResponse).await;
-        let error = peer.error(id).await;
-        assert!(error.contains("time limit of 1 s"), "{error}");
+        let results = peer.outcome(id).await;
+        assert_eq!(results["usage"]["killed_by"], "time-limit");
+        let stderr = results["stderr"].as_str().unwrap();
+        assert!(stderr.contains("time limit of 1 s"), "{stderr}");
         peer.acknowledge(id).await;
     }
 }

@@ -52,9 +52,11 @@ async fn an_agent_that_is_upgraded_under_a_running_task_delivers_its_result() {
     let (program, mut peer) = node.spawn_installed(&installed.join("pxp-agent")).await;
     peer.status(t1, Status::Running).await;
     open_gate(node.path("gate")).await;
+    let results = peer.outcome(t1).await;
+    let usage = &results["usage"];
     assert_eq!(
-        peer.outcome(t1).await,
-        json!({"exitcode": 0, "stdout": "through\n"})
+        results,
+        json!({"exitcode": 0, "stdout": "through\n", "usage": usage})
     );
     peer.acknowledge(t1).await;
     node.wait_for_state(t1, "reported").await;

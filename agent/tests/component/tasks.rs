@@ -24,9 +24,16 @@ async fn a_task_is_run_and_its_outcome_kept_until_acknowledged() {
     assert_eq!(provisional, json!({"transaction_id": t1}));
     let results = peer.outcome(t1).await;
     let line = r#"{"_task":"demo::hello","code":3,"n":1,"name":"x y"}|x y|1|demo::hello"#;
+    let usage = &results["usage"];
+    assert_eq!(usage["stdout_bytes"], line.len() + 1);
+    assert_eq!(usage["truncated"], false);
+    assert!(
+        usage["profile"].is_string() && usage["duration_ms"].is_u64(),
+        "{usage}"
+    );
     assert_eq!(
         results,
-        json!({"exitcode": 3, "stdout": format!("{line}\n"), "stderr": "diagnostic\n/\n"})
+        json!({"exitcode": 3, "stdout": format!("{line}\n"), "stderr": "diagnostic\n/\n", "usage": usage})
     );
     let record = node.record(t1);
     assert_eq!(record["state"], "finished");
@@ -154,27 +161,62 @@ async fn support_files_lie_where_the_task_is_told() {
 }
 
 #[tokio::test]
-async fn a_time_limit_is_an_error_that_names_it() {
+async fn a_task_at_its_time_limit_is_ended_and_its_result_says_so_with_what_it_wrote() {
     let Some(node) = Node::new("") else {
         return;
     };
     let t1 = &node.id("t1");
     let digest = node
         .broker
-        .has(b"#!/bin/sh\nwhile :; do read -r line; done < /dev/zero\n");
+        .has(b"#!/bin/sh\necho begun\nwhile :; do read -r line; done < /dev/zero\n");
     let (_agent, mut peer) = node.start().await;
-    let request = task(t1, digest, "{}", r#","timeout":1"#);
-    peer.request(NonBlockingRequest, &request).await;
+    for wish in [
+        r#","timeout":1"#,
+        r#","metadata":{"extensions":{"pxp_mesh":{"time_limit":1}}}"#,
+    ] {
+        let t1 = &format!("{t1}-{}", wish.len());
+        peer.request(NonBlockingRequest, &task(t1, digest, "{}", wish))
+            .await;
+        peer.expect(ProvisionalResponse).await;
+        let results = peer.outcome(t1).await;
+        assert_eq!(results["exitcode"], 143);
+        assert_eq!(results["stdout"], "begun\n");
+        assert_eq!(results["usage"]["killed_by"], "time-limit");
+        let stderr = results["stderr"].as_str().unwrap();
+        assert!(
+            stderr.contains("did not end within its time limit of 1 s"),
+            "{stderr}"
+        );
+        peer.acknowledge(t1).await;
+        node.wait_for_state(t1, "reported").await;
+        let status = peer.status(t1, pxp::Status::Failure).await;
+        assert_eq!(status.stderr.as_deref(), Some(stderr));
+        assert_eq!(
+            status.usage.unwrap().killed_by,
+            Some(pxp::KilledBy::TimeLimit)
+        );
+    }
+}
+
+#[tokio::test]
+async fn requesters_made_for_the_original_get_its_result_and_no_more() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    let t1 = &node.id("t1");
+    let digest = node.broker.has(b"#!/bin/sh\necho x\n");
+    let (_agent, mut peer) = node.start().await;
+    let body = task(t1, digest, "{}", "");
+    peer.request_of(
+        "pcp://orchestrator/orchestrator",
+        pcp::Flags::default(),
+        NonBlockingRequest,
+        &body,
+    )
+    .await;
     peer.expect(ProvisionalResponse).await;
-    let error = peer.error(t1).await;
-    assert!(
-        error.contains("did not end within its time limit of 1 s"),
-        "{error}"
-    );
-    peer.acknowledge(t1).await;
-    node.wait_for_state(t1, "reported").await;
-    let status = peer.status(t1, pxp::Status::Failure).await;
-    assert_eq!(status.execution_error(), Some(error));
+    let results = peer.outcome(t1).await;
+    assert_eq!(results, json!({"exitcode": 0, "stdout": "x\n"}));
 }
 
 #[tokio::test]
