@@ -15,6 +15,7 @@ mod debian_modules;
 mod errors;
 mod foreign_clients;
 mod lab_binary;
+mod live;
 mod policy;
 mod support;
 mod tasks;
