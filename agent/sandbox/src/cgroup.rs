@@ -15,8 +15,10 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, Pid, access};
 
 mod base;
+mod controllers;
 
 pub use base::base;
+pub use controllers::{Taken, enable};
 
 /// How often an emptying cgroup is looked at when the kernel sends no event: it merges events
 /// that are less than 10 ms apart, so the last one can be late.

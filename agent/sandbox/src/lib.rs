@@ -10,10 +10,13 @@
 
 pub mod cgroup;
 mod delivery;
+pub mod filter;
 mod host;
+pub mod mounts;
 pub mod output;
 mod plan;
 mod policy;
+pub mod profile;
 mod report;
 mod run_dir;
 mod support;
@@ -23,8 +26,11 @@ pub use host::{
     AdoptError, Adoption, Alive, FinishError, Flushing, Prepared, StartError, StopError, adopt,
     start, stop,
 };
-pub use plan::{Containment, DecodeError, Job, Plan, PlanError, Stage, Step, UserIds, plan};
+pub use plan::{
+    CgroupLimits, Containment, DecodeError, Jail, Job, Plan, PlanError, Stage, Step, User, UserIds,
+    plan,
+};
 pub use policy::{Limits, Paths, Policy, Profile, RunAs};
 pub use report::{KilledBy, Outcome, Report, Usage};
 pub use run_dir::{ReportError, RunDir};
-pub use support::{Facility, PROBE_ARGUMENT, Support};
+pub use support::{Controllers, Facility, PROBE_ARGUMENT, Support};

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Policy, Profile};
+use crate::policy::{Limits, Policy, Profile, RunAs};
+use crate::profile::NOBODY;
 use crate::support::{Facility, Support};
 
 mod step;
 
-use step::{CGROUP, EXECUTE, NAMESPACES, PROC, WORKING_DIRECTORY, check_text};
-pub use step::{Stage, Step, UserIds};
+use step::{CGROUP, EXECUTE, JAIL, NAMESPACES, PRIVILEGES, PROC, WORKING_DIRECTORY, check_text};
+pub use step::{CgroupLimits, Jail, Stage, Step, User, UserIds};
 
 /// The version of the format. The wrapper refuses another one: agent and wrapper are installed
 /// together, and a step that a wrapper does not know must not be skipped.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The longest name: that of a transaction id, and well below the 255 bytes of a directory name.
 const MAX_NAME: usize = 128;
@@ -78,11 +79,31 @@ pub enum PlanError {
         /// Why there is no PID namespace.
         pid_namespace: String,
     },
-    /// The policy asks for more than this version enforces.
-    #[error(
-        "{0} cannot be enforced by this version of the sandbox, and is never left out in silence"
-    )]
-    NotEnforced(&'static str),
+    /// This host lacks what the profile needs.
+    #[error("this host cannot run a task in the profile {profile}: {reason}")]
+    Profile {
+        /// The profile.
+        profile: Profile,
+        /// What is missing.
+        reason: String,
+    },
+    /// This host cannot enforce a limit.
+    #[error("this host cannot limit {what}: {reason}")]
+    Limit {
+        /// What was to be limited.
+        what: &'static str,
+        /// What is missing.
+        reason: String,
+    },
+    /// Only root can become another user.
+    #[error("the agent is an ordinary user, so it cannot run a task as {0}")]
+    RunAs(String),
+    /// A limit that nothing can run under.
+    #[error("the limit of {0} is zero")]
+    Zero(&'static str),
+    /// A path of the policy is not absolute, has `..`, or is the root.
+    #[error("{} cannot be kept from a task: it is not an absolute path below /", .0.display())]
+    ProtectedPath(PathBuf),
     /// The name cannot name a directory.
     #[error(
         "a task's name is 1 to {MAX_NAME} letters, digits, '.', '-' or '_', and does not begin with '.' or '-'"
@@ -128,26 +149,20 @@ pub enum DecodeError {
 /// When the job cannot be run on this host as the policy says, or is not well formed.
 pub fn plan(policy: &Policy, job: &Job<'_>, support: &Support) -> Result<Plan, PlanError> {
     check_name(job.name)?;
-    check_enforced(policy)?;
-    let mut steps = Vec::new();
-    match (&support.cgroup, &support.pid_namespace) {
-        // A cgroup first: killing it is one write that no fork can outrun, and the host's process
-        // ids and mounts stay as the task expects them.
-        (Facility::Available(base), _) => {
-            steps.push(Step::Cgroup {
-                directory: base.join(job.name),
-            });
-        }
-        (_, Facility::Available(user)) => {
-            steps.push(Step::Namespaces { user: *user });
-            steps.push(Step::Proc);
-        }
-        (Facility::Missing(cgroup), Facility::Missing(pid_namespace)) => {
-            return Err(PlanError::NoContainment {
-                cgroup: cgroup.clone(),
-                pid_namespace: pid_namespace.clone(),
-            });
-        }
+    let user = user(policy, support)?;
+    let mut steps = containment(policy, job, support)?;
+    if let Some(open_files) = policy.limits.open_files {
+        steps.push(Step::Limits { open_files });
+    }
+    if policy.profile != Profile::Host || user.is_some() {
+        steps.push(Step::Privileges {
+            profile: policy.profile,
+            user: user.as_ref().map(|user| User {
+                uid: user.uid,
+                gid: user.gid,
+                groups: user.groups.clone(),
+            }),
+        });
     }
     steps.push(Step::WorkingDirectory {
         path: job.working_directory.clone(),
@@ -163,11 +178,141 @@ pub fn plan(policy: &Policy, job: &Job<'_>, support: &Support) -> Result<Plan, P
         time_limit_ms: milliseconds("the time limit", policy.limits.time)?,
         grace_ms: milliseconds("the grace", policy.limits.grace)?,
         output_limit: policy.limits.output,
-        environment: job.environment.clone(),
+        environment: environment(job, user.as_ref())?,
         steps,
     };
     plan.check()?;
     Ok(plan)
+}
+
+/// The steps that hold the task's tree together, and keep it from the host as its profile says.
+fn containment(policy: &Policy, job: &Job<'_>, support: &Support) -> Result<Vec<Step>, PlanError> {
+    let limits = cgroup_limits(&policy.limits, support)?;
+    let cgroup = match &support.cgroup {
+        Facility::Available(base) => Some(Step::Cgroup {
+            directory: base.join(job.name),
+            limits,
+        }),
+        Facility::Missing(_) => None,
+    };
+    let reason = match policy.profile {
+        Profile::Host => return contained_only(cgroup, support),
+        Profile::Standard => support.standard.missing(),
+        Profile::Confined => support.confined.missing(),
+    };
+    let namespaces = match (reason, &support.pid_namespace) {
+        (None, Facility::Available(user)) => Step::Namespaces {
+            user: *user,
+            isolated: policy.profile == Profile::Confined,
+        },
+        (Some(reason), _) | (None, Facility::Missing(reason)) => {
+            return Err(PlanError::Profile {
+                profile: policy.profile,
+                reason: reason.clone(),
+            });
+        }
+    };
+    let jail = Step::Jail(Jail {
+        profile: policy.profile,
+        hidden: policy.paths.hidden.clone(),
+        read_only: policy.paths.read_only.clone(),
+        shared: policy.paths.shared.clone(),
+        visible: job.visible.clone(),
+    });
+    Ok(cgroup.into_iter().chain([namespaces, jail]).collect())
+}
+
+fn contained_only(cgroup: Option<Step>, support: &Support) -> Result<Vec<Step>, PlanError> {
+    match (cgroup, &support.pid_namespace) {
+        // A cgroup first: killing it is one write that no fork can outrun, and the host's process
+        // ids and mounts stay as the task expects them.
+        (Some(cgroup), _) => Ok(vec![cgroup]),
+        (None, Facility::Available(user)) => Ok(vec![
+            Step::Namespaces {
+                user: *user,
+                isolated: false,
+            },
+            Step::Proc,
+        ]),
+        (None, Facility::Missing(pid_namespace)) => Err(PlanError::NoContainment {
+            cgroup: support.cgroup.missing().cloned().unwrap_or_default(),
+            pid_namespace: pid_namespace.clone(),
+        }),
+    }
+}
+
+fn cgroup_limits(limits: &Limits, support: &Support) -> Result<CgroupLimits, PlanError> {
+    let controllers = &support.controllers;
+    let asked = [
+        ("memory", limits.memory, &controllers.memory),
+        (
+            "processes",
+            limits.processes.map(u64::from),
+            &controllers.pids,
+        ),
+        (
+            "processor time",
+            limits.cpu_percent.map(u64::from),
+            &controllers.cpu,
+        ),
+    ];
+    for (what, limit, facility) in asked {
+        match (limit, facility) {
+            (None, _) | (Some(1..), Facility::Available(())) => {}
+            (Some(0), _) => return Err(PlanError::Zero(what)),
+            (Some(_), Facility::Missing(reason)) => {
+                return Err(PlanError::Limit {
+                    what,
+                    reason: reason.clone(),
+                });
+            }
+        }
+    }
+    Ok(CgroupLimits {
+        memory: limits.memory,
+        processes: limits.processes,
+        cpu_percent: limits.cpu_percent,
+    })
+}
+
+/// Who the task is to become; `None` when it stays who the agent is.
+fn user(policy: &Policy, support: &Support) -> Result<Option<RunAs>, PlanError> {
+    match (&policy.run_as, &support.pid_namespace) {
+        (Some(user), Facility::Available(Some(own))) if user.uid == own.uid => Ok(None),
+        (Some(user), Facility::Available(Some(_))) => Err(PlanError::RunAs(user.name.clone())),
+        (Some(user), _) => Ok(Some(user.clone())),
+        (None, Facility::Available(None)) if policy.profile == Profile::Confined => {
+            Ok(Some(RunAs {
+                uid: NOBODY,
+                gid: NOBODY,
+                groups: Vec::new(),
+                name: "nobody".to_owned(),
+                home: "/tmp".into(),
+                shell: "/bin/sh".into(),
+            }))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+/// The job's environment, in which the user is the one that the task becomes.
+fn environment(job: &Job<'_>, user: Option<&RunAs>) -> Result<Vec<(String, String)>, PlanError> {
+    let mut environment = job.environment.clone();
+    if let Some(user) = user {
+        let text = |path: &Path| {
+            let text = path.to_str().map(str::to_owned);
+            text.ok_or(PlanError::Text("the user's entry"))
+        };
+        let own = [
+            ("HOME", text(&user.home)?),
+            ("USER", user.name.clone()),
+            ("LOGNAME", user.name.clone()),
+            ("SHELL", text(&user.shell)?),
+        ];
+        environment.retain(|(name, _)| own.iter().all(|(other, _)| name != other));
+        environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    }
+    Ok(environment)
 }
 
 impl Plan {
@@ -254,7 +399,7 @@ impl Plan {
     #[must_use]
     pub fn cgroup(&self) -> Option<&Path> {
         self.steps.iter().find_map(|step| match step {
-            Step::Cgroup { directory } => Some(directory.as_path()),
+            Step::Cgroup { directory, .. } => Some(directory.as_path()),
             _ => None,
         })
     }
@@ -282,11 +427,16 @@ impl Plan {
         let ranks: Vec<u8> = self.steps.iter().map(Step::rank).collect();
         let ascending = ranks.is_sorted_by(|earlier, later| earlier < later);
         let has = |rank: u8| ranks.contains(&rank);
-        let contained = match (has(CGROUP), has(NAMESPACES)) {
-            (true, false) => !has(PROC),
-            (false, true) => has(PROC),
-            _ => false,
-        };
+        let contained = match self.profile {
+            Profile::Host => match (has(CGROUP), has(NAMESPACES)) {
+                (true, false) => !has(PROC) && !has(JAIL),
+                (false, true) => has(PROC) && !has(JAIL),
+                _ => false,
+            },
+            Profile::Standard | Profile::Confined => {
+                has(NAMESPACES) && has(JAIL) && has(PRIVILEGES) && !has(PROC)
+            }
+        } && self.steps.iter().all(|step| self.agrees(step));
         if ascending && contained && has(WORKING_DIRECTORY) && has(EXECUTE) {
             Ok(())
         } else {
@@ -295,20 +445,16 @@ impl Plan {
     }
 }
 
-/// What is asked for and has no step yet is a reason not to run the task.
-fn check_enforced(policy: &Policy) -> Result<(), PlanError> {
-    let limits = &policy.limits;
-    let asked = [
-        ("the profile confined", policy.profile == Profile::Confined),
-        ("another user", policy.run_as.is_some()),
-        ("a limit of memory", limits.memory.is_some()),
-        ("a limit of processes", limits.processes.is_some()),
-        ("a limit of processor time", limits.cpu_percent.is_some()),
-        ("a limit of open files", limits.open_files.is_some()),
-    ];
-    match asked.into_iter().find(|(_, asked)| *asked) {
-        Some((what, _)) => Err(PlanError::NotEnforced(what)),
-        None => Ok(()),
+impl Plan {
+    /// Whether a step is one of this plan's profile.
+    fn agrees(&self, step: &Step) -> bool {
+        match step {
+            Step::Namespaces { isolated, .. } => *isolated == (self.profile == Profile::Confined),
+            Step::Jail(Jail { profile, .. }) | Step::Privileges { profile, .. } => {
+                *profile == self.profile
+            }
+            _ => true,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the operator of a node grants to a task.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +30,16 @@ pub enum Profile {
     Standard,
     /// For tasks that only look.
     Confined,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Standard => "standard",
+            Self::Confined => "confined",
+        })
+    }
 }
 
 /// What one task may take. A limit that is set and that this host cannot enforce is a reason not to

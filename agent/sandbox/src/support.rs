@@ -19,6 +19,26 @@ pub struct Support {
     /// PID and mount namespaces with a `/proc` of their own; for an ordinary user, in a user
     /// namespace with these ids.
     pub pid_namespace: Facility<Option<UserIds>>,
+    /// The limits that such a leaf can have.
+    pub controllers: Controllers,
+    /// All that the profile `standard` needs.
+    pub standard: Facility<()>,
+    /// All that the profile `confined` needs.
+    pub confined: Facility<()>,
+    /// The version of Landlock; 0 for none. `confined` needs the first. From the sixth on, a
+    /// `standard` task cannot reach abstract sockets of the host either.
+    pub landlock: u32,
+}
+
+/// The controllers that the leaves of tasks have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controllers {
+    /// For [`crate::Limits::memory`].
+    pub memory: Facility<()>,
+    /// For [`crate::Limits::processes`].
+    pub pids: Facility<()>,
+    /// For [`crate::Limits::cpu_percent`].
+    pub cpu: Facility<()>,
 }
 
 /// Something that the host has, or has not.
@@ -31,7 +51,44 @@ pub enum Facility<T> {
     Missing(String),
 }
 
+impl<T> Facility<T> {
+    /// Why it is not there; `None` when it is.
+    #[must_use]
+    pub fn missing(&self) -> Option<&String> {
+        match self {
+            Self::Available(_) => None,
+            Self::Missing(reason) => Some(reason),
+        }
+    }
+}
+
+impl Controllers {
+    /// None of them, for one reason.
+    #[must_use]
+    pub fn missing(reason: &str) -> Self {
+        let missing = || Facility::Missing(reason.to_owned());
+        Self {
+            memory: missing(),
+            pids: missing(),
+            cpu: missing(),
+        }
+    }
+}
+
 impl Support {
+    /// A host that offers nothing, for one reason.
+    #[must_use]
+    pub fn nothing(reason: &str) -> Self {
+        Self {
+            cgroup: Facility::Missing(reason.to_owned()),
+            pid_namespace: Facility::Missing(reason.to_owned()),
+            controllers: Controllers::missing(reason),
+            standard: Facility::Missing(reason.to_owned()),
+            confined: Facility::Missing(reason.to_owned()),
+            landlock: 0,
+        }
+    }
+
     /// Has the wrapper try everything for real, in a process that does nothing else. Blocks for a
     /// few milliseconds. A wrapper that cannot be run offers nothing, with that as the reason.
     #[must_use]
@@ -53,10 +110,7 @@ impl Support {
             },
             Err(error) => format!("cannot run {}: {error}", wrapper.display()),
         };
-        Self {
-            cgroup: Facility::Missing(reason.clone()),
-            pid_namespace: Facility::Missing(reason),
-        }
+        Self::nothing(&reason)
     }
 
     /// One line for each facility, for the log at start-up.
@@ -73,6 +127,27 @@ impl Support {
             }
             Facility::Missing(reason) => format!("PID namespace: missing: {reason}"),
         };
-        vec![cgroup, pid_namespace]
+        let simple = |what: &str, facility: &Facility<()>| match facility.missing() {
+            None => format!("{what}: available"),
+            Some(reason) => format!("{what}: missing: {reason}"),
+        };
+        let landlock = match self.landlock {
+            0 => "Landlock: missing: this kernel does not have it, or it is turned off".to_owned(),
+            version @ 1..6 => format!(
+                "Landlock: version {version}: a task of the profile standard can reach abstract \
+                 sockets of the host (Linux 6.12 has version 6, with which it cannot)"
+            ),
+            version => format!("Landlock: version {version}"),
+        };
+        vec![
+            cgroup,
+            pid_namespace,
+            simple("limit of memory", &self.controllers.memory),
+            simple("limit of processes", &self.controllers.pids),
+            simple("limit of processor time", &self.controllers.cpu),
+            simple("profile standard", &self.standard),
+            simple("profile confined", &self.confined),
+            landlock,
+        ]
     }
 }

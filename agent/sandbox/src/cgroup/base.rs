@@ -39,10 +39,14 @@ pub fn base() -> Result<PathBuf, CgroupError> {
 }
 
 fn parent(mount: &Mount, own: Option<&Path>, ours: &dyn Fn(&Path) -> bool) -> PathBuf {
+    // The one above it too: with `DelegateSubgroup` systemd puts the service into a cgroup below the
+    // one that it gives away.
     own.and_then(|own| own.strip_prefix(&mount.root).ok())
+        .into_iter()
+        .flat_map(|below| below.ancestors().take(2))
         .filter(|below| !below.as_os_str().is_empty())
         .map(|below| mount.point.join(below))
-        .filter(|directory| ours(directory))
+        .find(|directory| ours(directory))
         .unwrap_or_else(|| mount.point.clone())
 }
 
@@ -56,17 +60,12 @@ fn read(path: &str) -> Result<String, CgroupError> {
 /// The cgroup v2 mounts of a `mountinfo`: on its own at `/sys/fs/cgroup`, or beside version 1 at
 /// `/sys/fs/cgroup/unified`, or anywhere else.
 fn mounts(mountinfo: &str) -> Vec<Mount> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            // Fields of a mount, then " - ", then its type (proc(5)).
-            let (mount, kind) = line.split_once(" - ")?;
-            let mut fields = mount.split(' ').skip(3);
-            let (root, point) = (fields.next()?, fields.next()?);
-            (kind.split(' ').next() == Some("cgroup2")).then(|| Mount {
-                root: unescape(root),
-                point: unescape(point),
-            })
+    crate::mounts::parse(mountinfo)
+        .into_iter()
+        .filter(|mount| mount.kind == "cgroup2")
+        .map(|mount| Mount {
+            root: mount.root,
+            point: mount.point,
         })
         .collect()
 }
@@ -77,21 +76,6 @@ fn own(cgroup: &str) -> Option<PathBuf> {
     // A cgroup outside of our cgroup namespace, or removed, is no place to make another in.
     let usable = !path.contains("/..") && !path.ends_with(" (deleted)");
     usable.then(|| PathBuf::from(path))
-}
-
-/// The kernel writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> PathBuf {
-    let plain = [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ];
-    PathBuf::from(
-        plain
-            .iter()
-            .fold(field.to_owned(), |text, (from, to)| text.replace(from, to)),
-    )
 }
 
 #[cfg(test)]
@@ -139,6 +123,9 @@ mod tests {
         let own = Path::new("/system.slice/pxp-agent.service");
         let delegated = "/sys/fs/cgroup/system.slice/pxp-agent.service";
         assert_eq!(parent(&all, Some(own), &|_| true), Path::new(delegated));
+        let supervisor = own.join("supervisor");
+        let ours = |directory: &Path| directory == Path::new(delegated);
+        assert_eq!(parent(&all, Some(&supervisor), &ours), Path::new(delegated));
         assert_eq!(
             parent(&all, Some(own), &|_| false),
             Path::new("/sys/fs/cgroup")

@@ -1,10 +1,11 @@
 //! The steps of a plan: what each is about, which process does it, and its place in the order.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::PlanError;
+use crate::policy::Profile;
 
 /// One thing that is done on the way to the task, in this order. Each is done at most once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,14 +15,33 @@ pub enum Step {
     Cgroup {
         /// The leaf's directory. It is the identity of the run: no other process is ever in it.
         directory: PathBuf,
+        /// What all of it together may take.
+        limits: CgroupLimits,
     },
     /// Make a PID namespace and a mount namespace, with a helper as process 1 in it.
     Namespaces {
         /// An ordinary user needs a user namespace for that, with only these ids in it.
         user: Option<UserIds>,
+        /// Whether the task is to have an empty network, and no shared memory or host name in common
+        /// with the host.
+        isolated: bool,
     },
     /// Mount a `/proc` that shows the PID namespace, in the mount namespace only.
     Proc,
+    /// Arrange the mount namespace as the profile has it, `/proc` included.
+    Jail(Jail),
+    /// Limit each process of the task.
+    Limits {
+        /// Open descriptors.
+        open_files: u64,
+    },
+    /// Give up what the profile takes from the task, and become its user.
+    Privileges {
+        /// Whose rules.
+        profile: Profile,
+        /// Which user; `None` for the same.
+        user: Option<User>,
+    },
     /// Change to the working directory.
     WorkingDirectory {
         /// An absolute path.
@@ -34,6 +54,46 @@ pub enum Step {
         /// The arguments after the program's name.
         arguments: Vec<String>,
     },
+}
+
+/// What a cgroup's processes may take together; what is `None` is not limited here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CgroupLimits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u32>,
+    /// Processor time in percent of one processor.
+    pub cpu_percent: Option<u32>,
+}
+
+/// How the mount namespace of a task is arranged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jail {
+    /// Whose rules: `standard` or `confined`.
+    pub profile: Profile,
+    /// What is not there for the task.
+    pub hidden: Vec<PathBuf>,
+    /// What it cannot change.
+    pub read_only: Vec<PathBuf>,
+    /// What it shares below `/tmp`.
+    pub shared: Vec<PathBuf>,
+    /// What it sees, read-only, below what is hidden.
+    pub visible: Vec<PathBuf>,
+}
+
+/// The ids that a task runs with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary group ids.
+    pub groups: Vec<u32>,
 }
 
 /// In which process a step is done.
@@ -60,8 +120,11 @@ pub struct UserIds {
 pub(super) const CGROUP: u8 = 0;
 pub(super) const NAMESPACES: u8 = 1;
 pub(super) const PROC: u8 = 2;
-pub(super) const WORKING_DIRECTORY: u8 = 3;
-pub(super) const EXECUTE: u8 = 4;
+pub(super) const JAIL: u8 = 3;
+pub(super) const LIMITS: u8 = 4;
+pub(super) const PRIVILEGES: u8 = 5;
+pub(super) const WORKING_DIRECTORY: u8 = 6;
+pub(super) const EXECUTE: u8 = 7;
 
 impl Step {
     /// What a report calls this step when it failed.
@@ -71,6 +134,9 @@ impl Step {
             Self::Cgroup { .. } => "cgroup",
             Self::Namespaces { .. } => "namespaces",
             Self::Proc => "proc",
+            Self::Jail(_) => "jail",
+            Self::Limits { .. } => "limits",
+            Self::Privileges { .. } => "privileges",
             Self::WorkingDirectory { .. } => "working-directory",
             Self::Execute { .. } => "execute",
         }
@@ -80,10 +146,16 @@ impl Step {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Cgroup { directory: path }
+            Self::Cgroup {
+                directory: path, ..
+            }
             | Self::WorkingDirectory { path }
             | Self::Execute { program: path, .. } => Some(path),
-            Self::Namespaces { .. } | Self::Proc => None,
+            Self::Namespaces { .. }
+            | Self::Proc
+            | Self::Jail(_)
+            | Self::Limits { .. }
+            | Self::Privileges { .. } => None,
         }
     }
 
@@ -92,8 +164,11 @@ impl Step {
     pub fn stage(&self) -> Stage {
         match self {
             Self::Cgroup { .. } | Self::Namespaces { .. } => Stage::Wrapper,
-            Self::Proc => Stage::Init,
-            Self::WorkingDirectory { .. } | Self::Execute { .. } => Stage::Task,
+            Self::Proc | Self::Jail(_) => Stage::Init,
+            Self::Limits { .. }
+            | Self::Privileges { .. }
+            | Self::WorkingDirectory { .. }
+            | Self::Execute { .. } => Stage::Task,
         }
     }
 
@@ -102,6 +177,9 @@ impl Step {
             Self::Cgroup { .. } => CGROUP,
             Self::Namespaces { .. } => NAMESPACES,
             Self::Proc => PROC,
+            Self::Jail(_) => JAIL,
+            Self::Limits { .. } => LIMITS,
+            Self::Privileges { .. } => PRIVILEGES,
             Self::WorkingDirectory { .. } => WORKING_DIRECTORY,
             Self::Execute { .. } => EXECUTE,
         }
@@ -109,7 +187,7 @@ impl Step {
 
     pub(super) fn check(&self, name: &str) -> Result<(), PlanError> {
         match self {
-            Self::Cgroup { directory } => {
+            Self::Cgroup { directory, .. } => {
                 check_path("the cgroup", directory)?;
                 // Whoever altered the file must not have another cgroup killed in its place.
                 let own = directory.file_name().is_some_and(|leaf| leaf == name);
@@ -119,7 +197,11 @@ impl Step {
                     Err(PlanError::Name)
                 }
             }
-            Self::Namespaces { .. } | Self::Proc => Ok(()),
+            Self::Namespaces { .. }
+            | Self::Proc
+            | Self::Limits { .. }
+            | Self::Privileges { .. } => Ok(()),
+            Self::Jail(jail) => jail.check(),
             Self::WorkingDirectory { path } => {
                 check_path("the working directory", path)?;
                 if path.is_absolute() {
@@ -138,6 +220,21 @@ impl Step {
                     .try_for_each(|argument| check_text("an argument", argument))
             }
         }
+    }
+}
+
+impl Jail {
+    fn check(&self) -> Result<(), PlanError> {
+        let all = [&self.hidden, &self.read_only, &self.shared, &self.visible];
+        for path in all.into_iter().flatten() {
+            check_path("a protected path", path)?;
+            // The root cannot be kept from a task: there would be nothing left to run.
+            let plain = !path.components().any(|part| part == Component::ParentDir);
+            if !path.is_absolute() || path.parent().is_none() || !plain {
+                return Err(PlanError::ProtectedPath(path.clone()));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,14 +6,24 @@
 //! can only be had by looking.
 
 mod attribute;
+mod capabilities;
 mod descriptors;
+mod filter;
+mod landlock;
+mod mount;
 mod pidfd;
 mod process;
 mod signals;
 mod thread;
 
 pub use attribute::attribute;
+pub use capabilities::{drop_all_capabilities, drop_from_bounding_set, inherit_no_capabilities};
 pub use descriptors::{close_inherited, close_on_exec};
+pub use filter::{Instruction, install_filter};
+pub use landlock::{
+    Governed, landlock_allow, landlock_restrict, landlock_ruleset, landlock_version,
+};
+pub use mount::{Restriction, restrict_mount};
 pub use pidfd::{pidfd_open, pidfd_send_signal};
 pub use process::{CloneRequest, Cloned, End, Reaped, clear_environment, clone, exit_now, reap};
 pub use signals::default_dispositions;

@@ -1,4 +1,4 @@
-//! What containment costs: `sh -c 'exit 0'` started bare and through the wrapper, by turns, so that
+//! What a task's containment costs: `sh -c 'exit 0'` started bare and in each profile, by turns, so that
 //! a noisy machine is equally noisy for all. Prints milliseconds.
 //!
 //! `cargo bench -p execution-wrapper [-- DIRECTORY]`: the runs' directories are made there. On a
@@ -29,35 +29,44 @@ fn main() {
     for line in support.describe() {
         println!("{line}");
     }
-    let missing = || "not measured".to_owned();
     let cgroup = Support {
-        pid_namespace: Facility::Missing(missing()),
         cgroup: support.cgroup.clone(),
+        ..Support::nothing("not measured")
     };
     let namespace = Support {
-        cgroup: Facility::Missing(missing()),
-        pid_namespace: support.pid_namespace,
+        pid_namespace: support.pid_namespace.clone(),
+        ..Support::nothing("not measured")
     };
+    let available = |facility: &Facility<()>| facility.missing().is_none();
     let mut rows = vec![("bare", None, Vec::new())];
     if matches!(cgroup.cgroup, Facility::Available(_)) {
-        rows.push(("cgroup", Some(cgroup), Vec::new()));
+        rows.push(("host, cgroup", Some((cgroup, Profile::Host)), Vec::new()));
     }
     if matches!(namespace.pid_namespace, Facility::Available(_)) {
-        rows.push(("PID namespace", Some(namespace), Vec::new()));
+        let row = Some((namespace, Profile::Host));
+        rows.push(("host, PID namespace", row, Vec::new()));
+    }
+    if available(&support.standard) {
+        let row = Some((support.clone(), Profile::Standard));
+        rows.push(("standard", row, Vec::new()));
+    }
+    if available(&support.confined) {
+        let row = Some((support, Profile::Confined));
+        rows.push(("confined", row, Vec::new()));
     }
     for round in 0..ROUNDS {
         for (_, support, times) in &mut rows {
             times.push(match support {
                 None => bare(),
-                Some(support) => contained(wrapper, support, &place, round),
+                Some((support, profile)) => contained(wrapper, support, *profile, &place, round),
             });
         }
     }
-    println!("{:<14}{:>8}{:>8}{:>8}", "", "p10", "median", "p90");
+    println!("{:<20}{:>8}{:>8}{:>8}", "", "p10", "median", "p90");
     for (name, _, mut times) in rows {
         times.sort();
         let at = |percent: usize| times.get(ROUNDS * percent / 100).unwrap().as_secs_f64() * 1e3;
-        println!("{name:<14}{:>8.2}{:>8.2}{:>8.2}", at(10), at(50), at(90));
+        println!("{name:<20}{:>8.2}{:>8.2}{:>8.2}", at(10), at(50), at(90));
     }
 }
 
@@ -75,10 +84,16 @@ fn bare() -> Duration {
 }
 
 /// From the decision to the report in hand.
-fn contained(wrapper: &Path, support: &Support, place: &Path, round: usize) -> Duration {
+fn contained(
+    wrapper: &Path,
+    support: &Support,
+    profile: Profile,
+    place: &Path,
+    round: usize,
+) -> Duration {
     let directory = tempfile::tempdir_in(place).unwrap();
     let policy = Policy {
-        profile: Profile::Host,
+        profile,
         limits: Limits {
             time: Duration::from_secs(60),
             grace: Duration::from_secs(1),

@@ -11,8 +11,8 @@ use nix::poll::PollFlags;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use sandbox::cgroup::{CgroupError, Leaf};
-use sandbox::{Plan, Step, UserIds};
+use sandbox::cgroup::{CgroupError, Leaf, Taken};
+use sandbox::{CgroupLimits, Plan, Step};
 use sandbox_sys::{CloneRequest, Cloned, End, Reaped, SingleThreaded};
 
 use crate::ends::Ends;
@@ -20,25 +20,30 @@ use crate::fault::Fault;
 use crate::task::Given;
 use crate::{init, task};
 
-/// A task's tree, from the making of its first process on.
+/// A task's tree, from the making of its first process on. In a cgroup of its own, in a PID namespace
+/// of its own, or in both.
 #[derive(Debug)]
-pub(crate) enum Tree {
-    /// All that is in a cgroup of its own.
-    Cgroup {
-        leaf: Leaf,
-        /// The task's main process.
-        main: Pid,
+pub(crate) struct Tree {
+    leaf: Option<Leaf>,
+    main: Main,
+}
+
+/// The process that this one started.
+#[derive(Debug)]
+enum Main {
+    /// The task's main process, in a cgroup.
+    Task {
+        pid: Pid,
         /// Whether it has ended and was reaped: the kernel counts it out of the cgroup a little
         /// before it can be.
         reaped: bool,
     },
-    /// All that is in a PID namespace of its own.
-    Namespace {
-        /// Its process 1.
-        init: Pid,
+    /// Process 1 of a PID namespace.
+    Init {
+        pid: Pid,
         process: OwnedFd,
         channel: UnixStream,
-        /// How process 1 ended. Nothing is left then: the kernel sees to it.
+        /// How it ended. Nothing is left in the namespace then: the kernel sees to it.
         ended: Option<End>,
     },
 }
@@ -52,64 +57,23 @@ pub(crate) fn start<K: Debug>(
     ends: Ends,
     keep: K,
 ) -> (K, Result<Tree, Fault>) {
-    for step in plan.steps() {
-        match step {
-            Step::Cgroup { directory } => {
-                return in_cgroup(alone, plan, given, ends, keep, directory);
-            }
-            Step::Namespaces { user } => {
-                return in_namespaces(alone, plan, given, ends, keep, *user);
-            }
-            Step::Proc | Step::WorkingDirectory { .. } | Step::Execute { .. } => {}
-        }
-    }
-    // A checked plan has one of the two.
-    (
-        keep,
-        Err(Fault::new(
-            "start",
-            &io::Error::from(io::ErrorKind::InvalidInput),
-        )),
-    )
-}
-
-fn in_cgroup<K>(
-    alone: &SingleThreaded,
-    plan: &Plan,
-    given: &Given,
-    ends: Ends,
-    keep: K,
-    directory: &Path,
-) -> (K, Result<Tree, Fault>) {
-    let leaf = match Leaf::create(directory) {
-        Ok(leaf) => leaf,
-        Err(error) => return (keep, Err(Fault::new("cgroup", &error))),
+    let leaf = match plan.steps().iter().find_map(|step| match step {
+        Step::Cgroup { directory, limits } => Some(make_leaf(directory, limits)),
+        _ => None,
+    }) {
+        None => None,
+        Some(Ok(leaf)) => Some(leaf),
+        Some(Err(fault)) => return (keep, Err(fault)),
     };
-    let born = leaf
-        .open()
-        .map_err(|error| Fault::new("cgroup", &error))
-        .and_then(|inside| {
-            let request = CloneRequest {
-                namespaces: CloneFlags::empty(),
-                cgroup: Some(inside.as_fd()),
-            };
-            sandbox_sys::clone(alone, &request).map_err(|error| Fault::new("cgroup", &error))
-        });
-    match born {
-        Ok(Cloned::Child) => {
-            drop(keep);
-            task::become_task(plan.steps(), given, ends)
-        }
-        Ok(Cloned::Parent { pid, .. }) => (
-            keep,
-            Ok(Tree::Cgroup {
-                leaf,
-                main: pid,
-                reaped: false,
-            }),
-        ),
+    let inside = leaf.as_ref().map(Leaf::open).transpose();
+    let (keep, main) = match inside {
+        Ok(inside) => bear(alone, plan, given, ends, keep, inside.as_ref()),
+        Err(error) => (keep, Err(Fault::new("cgroup", &error))),
+    };
+    match main {
+        Ok(main) => (keep, Ok(Tree { leaf, main })),
         Err(mut fault) => {
-            if let Err(error) = leaf.remove() {
+            if let Some(Err(error)) = leaf.map(Leaf::remove) {
                 fault.error.push_str("; afterwards: ");
                 fault.error.push_str(&error.to_string());
             }
@@ -118,18 +82,43 @@ fn in_cgroup<K>(
     }
 }
 
-fn in_namespaces<K>(
+fn make_leaf(directory: &Path, limits: &CgroupLimits) -> Result<Leaf, Fault> {
+    let leaf = Leaf::create(directory).map_err(|error| Fault::new("cgroup", &error))?;
+    match leaf.limit(limits) {
+        Ok(()) => Ok(leaf),
+        Err(error) => {
+            let mut fault = Fault::new("cgroup", &error);
+            if let Err(error) = leaf.remove() {
+                fault.error.push_str("; afterwards: ");
+                fault.error.push_str(&error.to_string());
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// Has the first process born, in this cgroup and in the plan's namespaces.
+fn bear<K>(
     alone: &SingleThreaded,
     plan: &Plan,
     given: &Given,
     ends: Ends,
     keep: K,
-    user: Option<UserIds>,
-) -> (K, Result<Tree, Fault>) {
-    let fault = |error: io::Error| Fault::new("namespaces", &error);
+    cgroup: Option<&OwnedFd>,
+) -> (K, Result<Main, Fault>) {
+    let namespaces = plan.steps().iter().find_map(|step| match step {
+        Step::Namespaces { user, isolated } => Some(init::namespaces(*user, *isolated)),
+        _ => None,
+    });
+    let step = if namespaces.is_some() {
+        "namespaces"
+    } else {
+        "cgroup"
+    };
+    let fault = |error: io::Error| Fault::new(step, &error);
     let request = CloneRequest {
-        namespaces: init::namespaces(user),
-        cgroup: None,
+        namespaces: namespaces.unwrap_or(CloneFlags::empty()),
+        cgroup: cgroup.map(AsFd::as_fd),
     };
     let (mut channel, theirs) = match UnixStream::pair() {
         Ok(pair) => pair,
@@ -139,18 +128,26 @@ fn in_namespaces<K>(
         Ok(Cloned::Child) => {
             drop(keep);
             drop(channel);
-            init::be(alone, plan.steps(), given, ends, theirs)
+            if namespaces.is_some() {
+                init::be(alone, plan.steps(), given, ends, theirs)
+            } else {
+                drop(theirs);
+                task::become_task(plan.steps(), given, ends)
+            }
+        }
+        Ok(Cloned::Parent { pid, .. }) if namespaces.is_none() => {
+            (keep, Ok(Main::Task { pid, reaped: false }))
         }
         Ok(Cloned::Parent { pid, pidfd }) => {
             // Should this fail, process 1 has ended or will, and its end says so.
             channel.write_all(&[init::GO]).ok();
-            let tree = Tree::Namespace {
-                init: pid,
+            let main = Main::Init {
+                pid,
                 process: pidfd,
                 channel,
                 ended: None,
             };
-            (keep, Ok(tree))
+            (keep, Ok(main))
         }
         Err(error) => (keep, Err(fault(error))),
     }
@@ -158,28 +155,37 @@ fn in_namespaces<K>(
 
 impl Tree {
     /// What to poll, beside SIGCHLD, to learn of a change.
-    pub(crate) fn waits_on(&self) -> (BorrowedFd<'_>, PollFlags) {
-        match self {
-            Self::Cgroup { leaf, .. } => (leaf.as_fd(), PollFlags::POLLPRI),
-            Self::Namespace { process, .. } => (process.as_fd(), PollFlags::POLLIN),
+    pub(crate) fn waits_on(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        match (&self.main, &self.leaf) {
+            // Afterwards its descriptor would stay readable.
+            (
+                Main::Init {
+                    process,
+                    ended: None,
+                    ..
+                },
+                _,
+            ) => Some((process.as_fd(), PollFlags::POLLIN)),
+            (_, Some(leaf)) => Some((leaf.as_fd(), PollFlags::POLLPRI)),
+            (_, None) => None,
         }
     }
 
     /// Reaps whatever has ended. Tells how the task's main process did, once that is known.
     pub(crate) fn reap(&mut self) -> io::Result<Option<End>> {
         let mut found = None;
-        while let Reaped::Ended(pid, end) = sandbox_sys::reap()? {
-            match self {
-                Self::Cgroup { main, reaped, .. } if *main == pid => {
+        while let Reaped::Ended(child, end) = sandbox_sys::reap()? {
+            match &mut self.main {
+                Main::Task { pid, reaped } if *pid == child => {
                     *reaped = true;
                     found = Some(end);
                 }
-                Self::Namespace {
-                    init,
+                Main::Init {
+                    pid,
                     ended,
                     channel,
                     ..
-                } if *init == pid => {
+                } if *pid == child => {
                     *ended = Some(end);
                     // What it sent before it ended is still there.
                     let mut word = [0; 2];
@@ -190,7 +196,7 @@ impl Tree {
                     found = Some(sent.unwrap_or(end));
                 }
                 // A daemon's end, after its parent's.
-                Self::Cgroup { .. } | Self::Namespace { .. } => {}
+                Main::Task { .. } | Main::Init { .. } => {}
             }
         }
         Ok(found)
@@ -198,41 +204,45 @@ impl Tree {
 
     /// Whether nothing of the tree is left.
     pub(crate) fn is_empty(&self) -> Result<bool, CgroupError> {
-        match self {
-            Self::Cgroup { leaf, reaped, .. } => Ok(!leaf.populated()? && *reaped),
-            Self::Namespace { ended, .. } => Ok(ended.is_some()),
+        let over = match &self.main {
+            Main::Task { reaped, .. } => *reaped,
+            Main::Init { ended, .. } => ended.is_some(),
+        };
+        match &self.leaf {
+            Some(leaf) => Ok(over && !leaf.populated()?),
+            None => Ok(over),
         }
     }
 
     /// Asks every process of the tree to end.
     pub(crate) fn terminate(&mut self) -> Result<(), CgroupError> {
-        match self {
-            Self::Cgroup { leaf, .. } => leaf.terminate(),
-            Self::Namespace { channel, .. } => {
+        match (&mut self.main, &self.leaf) {
+            (Main::Init { channel, .. }, _) => {
                 // It fails only when process 1 has ended, and everything with it.
                 channel.write_all(&[init::TERMINATE]).ok();
                 Ok(())
             }
+            (Main::Task { .. }, Some(leaf)) => leaf.terminate(),
+            (Main::Task { .. }, None) => Ok(()),
         }
     }
 
     /// Kills every process of the tree. They are gone when [`Tree::is_empty`] says so.
     pub(crate) fn kill(&self) -> Result<(), CgroupError> {
-        match self {
-            Self::Cgroup { leaf, .. } => leaf.kill(),
-            Self::Namespace { process, .. } => {
-                // It fails only when process 1 has ended, and everything with it.
-                sandbox_sys::pidfd_send_signal(process.as_fd(), Signal::SIGKILL).ok();
-                Ok(())
-            }
+        if let Main::Init { process, .. } = &self.main {
+            // It fails only when process 1 has ended, and everything with it.
+            sandbox_sys::pidfd_send_signal(process.as_fd(), Signal::SIGKILL).ok();
         }
+        self.leaf.as_ref().map_or(Ok(()), Leaf::kill)
+    }
+
+    /// What all of it took, as far as the kernel tells.
+    pub(crate) fn taken(&self) -> Taken {
+        self.leaf.as_ref().map(Leaf::taken).unwrap_or_default()
     }
 
     /// Removes what held the empty tree together.
     pub(crate) fn remove(self) -> Result<(), CgroupError> {
-        match self {
-            Self::Cgroup { leaf, .. } => leaf.remove(),
-            Self::Namespace { .. } => Ok(()),
-        }
+        self.leaf.map_or(Ok(()), Leaf::remove)
     }
 }

@@ -12,8 +12,8 @@ use nix::fcntl::OFlag;
 /// taken in advance.
 const MAX_ERROR: usize = 1000;
 
-/// A message on the channel fits the pipe's atomic size many times over.
-const MAX_MESSAGE: usize = 256;
+/// A message on the channel fits the pipe's atomic size: a longer path is cut.
+const MAX_MESSAGE: usize = 2048;
 
 /// Exit code of a process that sent a fault. Nobody reads it.
 const FAULTED: i32 = 1;
@@ -26,10 +26,12 @@ pub(crate) struct Fault {
 }
 
 /// A failed system call of a step, on the far side of the channel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failed {
     pub(crate) step: &'static str,
     pub(crate) errno: Errno,
+    /// What it was done to, when the step alone does not say.
+    pub(crate) about: String,
 }
 
 /// The end that the processes of the tree hold.
@@ -67,7 +69,11 @@ impl Fault {
 impl Failed {
     /// For `map_err`: the failure of a call that belongs to this step.
     pub(crate) fn at(step: &'static str) -> impl Fn(Errno) -> Self + Copy {
-        move |errno| Self { step, errno }
+        move |errno| Self {
+            step,
+            errno,
+            about: String::new(),
+        }
     }
 
     /// The same, for calls of the standard library.
@@ -75,6 +81,7 @@ impl Failed {
         move |error| Self {
             step,
             errno: Errno::from_raw(error.raw_os_error().unwrap_or_default()),
+            about: String::new(),
         }
     }
 }
@@ -82,9 +89,11 @@ impl Failed {
 impl FaultSender {
     /// Says what failed and ends this process.
     pub(crate) fn fail(self, failed: Failed) -> ! {
-        let message = format!("{} {}", failed.step, failed.errno as i32);
+        let Failed { step, errno, about } = failed;
+        let message = format!("{step} {} {about}", errno as i32);
+        let message = message.as_bytes();
         // Should the wrapper be gone there is nobody left to tell.
-        nix::unistd::write(&self.0, message.as_bytes()).ok();
+        nix::unistd::write(&self.0, message.get(..MAX_MESSAGE).unwrap_or(message)).ok();
         sandbox_sys::exit_now(FAULTED)
     }
 }
@@ -112,9 +121,16 @@ impl FaultReceiver {
 
 fn parse(message: &[u8]) -> Fault {
     let text = String::from_utf8_lossy(message);
-    let (step, errno) = text.split_once(' ').unwrap_or((&text, ""));
-    let error = io::Error::from_raw_os_error(errno.parse().unwrap_or_default());
-    Fault::new(step, &error)
+    let mut words = text.splitn(3, ' ');
+    let step = words.next().unwrap_or_default();
+    let errno = words.next().and_then(|errno| errno.parse().ok());
+    let error = io::Error::from_raw_os_error(errno.unwrap_or_default());
+    let mut fault = Fault::new(step, &error);
+    if let Some(about) = words.next().filter(|about| !about.is_empty()) {
+        fault.error = format!("{about}: {}", fault.error);
+        fault.error = fault.error.chars().take(MAX_ERROR).collect();
+    }
+    fault
 }
 
 #[cfg(test)]
@@ -127,6 +143,16 @@ mod tests {
         assert_eq!(fault.step, "working-directory");
         assert!(
             fault.error.starts_with("No such file or directory"),
+            "{fault:?}"
+        );
+    }
+
+    #[test]
+    fn a_fault_may_say_what_it_is_about() {
+        let fault = parse(b"jail 13 /a dir/with spaces");
+        assert_eq!(fault.step, "jail");
+        assert!(
+            fault.error.starts_with("/a dir/with spaces: Permission"),
             "{fault:?}"
         );
     }

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -20,6 +20,7 @@ use sandbox_sys::{CloneRequest, Cloned, End, Reaped, SingleThreaded};
 
 use crate::ends::Ends;
 use crate::fault::Failed;
+use crate::jail;
 use crate::task::{self, Given};
 
 /// The wrapper lives: go on.
@@ -31,8 +32,11 @@ const EXITED: u8 = b'e';
 const SIGNALED: u8 = b's';
 
 /// The namespaces that go with a step.
-pub(crate) fn namespaces(user: Option<UserIds>) -> CloneFlags {
-    let own = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+pub(crate) fn namespaces(user: Option<UserIds>, isolated: bool) -> CloneFlags {
+    let mut own = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    if isolated {
+        own |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    }
     if user.is_some() {
         own | CloneFlags::CLONE_NEWUSER
     } else {
@@ -80,6 +84,8 @@ fn begin(
     nix::unistd::dup2_stdout(&null).map_err(at)?;
     nix::unistd::dup2_stderr(&null).map_err(at)?;
     set_up(steps)?;
+    // The task shares this PID namespace: it must not look into this process, nor trace it.
+    set_dumpable(false).map_err(at)?;
     let request = CloneRequest {
         namespaces: CloneFlags::empty(),
         cgroup: None,
@@ -108,11 +114,16 @@ fn die_with(wrapper: &mut UnixStream) -> Result<(), Failed> {
 
 /// The steps of process 1, in their order.
 pub(crate) fn set_up(steps: &[Step]) -> Result<(), Failed> {
+    let mut user = None;
     for step in steps {
         match step {
-            Step::Namespaces { user: Some(ids) } => {
+            Step::Namespaces {
+                user: Some(ids), ..
+            } => {
+                user = Some(*ids);
                 map_user(*ids).map_err(Failed::io(step.name()))?;
             }
+            Step::Jail(jail) => jail::enclose(jail, user)?,
             Step::Proc => mount_proc().map_err(Failed::at(step.name()))?,
             _ => debug_assert_ne!(
                 step.stage(),

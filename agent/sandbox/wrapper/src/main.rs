@@ -9,6 +9,8 @@ mod contain;
 mod ends;
 mod fault;
 mod init;
+mod jail;
+mod privileges;
 mod probe;
 mod reporting;
 mod streams;

@@ -9,20 +9,30 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{getegid, geteuid, getpid};
 use sandbox::cgroup::{self, Leaf};
-use sandbox::{Facility, Step, Support, UserIds};
+use sandbox::profile::NOBODY;
+use sandbox::{Controllers, Facility, Jail, Profile, Step, Support, User, UserIds};
 use sandbox_sys::{CloneRequest, Cloned, Reaped, SingleThreaded};
 
 use crate::fault::{self, Fault, FaultReceiver};
-use crate::init;
+use crate::{init, privileges};
 
 /// How long the one process of the trial may take to die.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Prints what works as JSON on stdout.
 pub(crate) fn answer(alone: &SingleThreaded) -> io::Result<()> {
+    let cgroup = facility(try_cgroup(alone));
+    let controllers = match &cgroup {
+        Facility::Available(base) => cgroup::enable(base),
+        Facility::Missing(reason) => Controllers::missing(&format!("no cgroup: {reason}")),
+    };
     let support = Support {
-        cgroup: facility(try_cgroup(alone)),
-        pid_namespace: facility(try_namespaces(alone)),
+        cgroup,
+        controllers,
+        pid_namespace: facility(try_namespaces(alone, None)),
+        standard: facility(try_namespaces(alone, Some(Profile::Standard)).map(drop)),
+        confined: facility(try_namespaces(alone, Some(Profile::Confined)).map(drop)),
+        landlock: sandbox_sys::landlock_version(),
     };
     io::stdout().write_all(&serde_json::to_vec(&support)?)
 }
@@ -77,28 +87,60 @@ fn try_cgroup(alone: &SingleThreaded) -> Result<PathBuf, Fault> {
     born.and(held).and(reclaimed).map(|()| base)
 }
 
-/// A process 1 sets itself up and ends.
-fn try_namespaces(alone: &SingleThreaded) -> Result<Option<UserIds>, Fault> {
+/// A process 1 sets itself up, as one of this profile or for containment alone, and ends.
+fn try_namespaces(
+    alone: &SingleThreaded,
+    profile: Option<Profile>,
+) -> Result<Option<UserIds>, Fault> {
     let failed = |error: io::Error| Fault::new("namespaces", &error);
     let user = (!geteuid().is_root()).then(|| UserIds {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
     });
+    let isolated = profile == Some(Profile::Confined);
+    let arranged = profile.map_or(Step::Proc, |profile| {
+        Step::Jail(Jail {
+            profile,
+            hidden: Vec::new(),
+            read_only: Vec::new(),
+            shared: Vec::new(),
+            visible: Vec::new(),
+        })
+    });
+    let nobody = (isolated && user.is_none()).then(|| User {
+        uid: NOBODY,
+        gid: NOBODY,
+        groups: Vec::new(),
+    });
     let (sender, mut receiver) = fault::channel().map_err(failed)?;
     let request = CloneRequest {
-        namespaces: init::namespaces(user),
+        namespaces: init::namespaces(user, isolated),
         cgroup: None,
     };
     match sandbox_sys::clone(alone, &request).map_err(failed)? {
-        Cloned::Child => match init::set_up(&[Step::Namespaces { user }, Step::Proc]) {
-            Ok(()) => sandbox_sys::exit_now(0),
-            Err(failed) => sender.fail(failed),
-        },
+        Cloned::Child => {
+            let done =
+                init::set_up(&[Step::Namespaces { user, isolated }, arranged]).and_then(|()| {
+                    profile.map_or(Ok(()), |profile| {
+                        privileges::give_up(profile, nobody.as_ref())
+                    })
+                });
+            match done {
+                Ok(()) => sandbox_sys::exit_now(0),
+                Err(failed) => sender.fail(failed),
+            }
+        }
         Cloned::Parent { .. } => drop(sender),
     }
     let fault = await_end(&mut receiver).map_err(failed)?;
     reap_all().map_err(failed)?;
-    fault.map_or(Ok(user), Err)
+    fault.map_or(Ok(user), |fault| {
+        // Which of its steps is part of the reason.
+        Err(Fault {
+            error: format!("{}: {}", fault.step, fault.error),
+            ..fault
+        })
+    })
 }
 
 /// The channel closes when the process at its other end has ended.

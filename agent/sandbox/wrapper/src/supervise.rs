@@ -10,11 +10,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::time::TimeSpec;
+use nix::sys::time::{TimeSpec, TimeVal, TimeValLike};
 use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use sandbox::cgroup::CgroupError;
+use sandbox::cgroup::{CgroupError, Taken};
 use sandbox::{KilledBy, Outcome, Plan, Report, RunDir, Usage};
 use sandbox_sys::End;
 
@@ -148,6 +149,7 @@ impl Supervisor {
             }
         }
         let duration = now()?.saturating_sub(start);
+        let taken = tree.taken();
         fault = fault.or_else(|| self.fault.receive());
         if let Err(error) = tree.remove() {
             // An empty cgroup that stays is untidy, and no reason to keep the result back.
@@ -156,17 +158,25 @@ impl Supervisor {
         self.stdout.finish();
         self.stderr.finish();
         let outcome = outcome(fault, cut_short, end, plan);
-        let report = self.report(outcome, duration, plan);
+        let report = self.report(outcome, duration, plan, taken);
         Ok((report, [self.stdout, self.stderr]))
     }
 
-    fn report(&self, outcome: Outcome, duration: Duration, plan: &Plan) -> Report {
+    fn report(&self, outcome: Outcome, duration: Duration, plan: &Plan, taken: Taken) -> Report {
         let error = self.stdout.error().or(self.stderr.error());
         let killed_by = match outcome {
             Outcome::TimedOut => Some(KilledBy::TimeLimit),
             Outcome::Stopped => Some(KilledBy::Stop),
+            Outcome::Signaled { .. } if taken.killed_for_memory > 0 => Some(KilledBy::Memory),
+            // A shell says so with an exit code when it was one of its children.
+            Outcome::Exited { code } if code != 0 && taken.killed_for_memory > 0 => {
+                Some(KilledBy::Memory)
+            }
             Outcome::Exited { .. } | Outcome::Signaled { .. } | Outcome::SetupFailed { .. } => None,
         };
+        // All children are reaped, so without a cgroup this is the same, but for processes whose
+        // parents did not wait for them.
+        let cpu = taken.cpu.or_else(children_cpu);
         Report {
             outcome,
             stdout_bytes: self.stdout.total(),
@@ -179,20 +189,24 @@ impl Supervisor {
             usage: Usage {
                 profile: Some(plan.profile()),
                 killed_by,
-                ..Usage::default()
+                cpu_ms: cpu.map(|cpu| u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX)),
+                peak_memory_bytes: taken.peak_memory,
+                processes_refused: taken.processes_refused,
             },
         }
     }
 
     /// Waits until there is something to do.
     fn wait(&self, tree: &Tree, phase: Phase) -> io::Result<()> {
-        let (tree, tree_flags) = tree.waits_on();
         let mut wait = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
-            PollFd::new(tree, tree_flags),
         ];
+        wait.extend(
+            tree.waits_on()
+                .map(|(descriptor, flags)| PollFd::new(descriptor, flags)),
+        );
         let mut add = |descriptor: Option<_>, flags| {
             wait.extend(
                 descriptor.map(|descriptor: BorrowedFd<'_>| PollFd::new(descriptor, flags)),
@@ -293,6 +307,16 @@ fn timer() -> io::Result<TimerFd> {
 
 fn now() -> io::Result<Duration> {
     Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?.into())
+}
+
+/// The processor time of all children that have ended.
+fn children_cpu() -> Option<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    let time = |value: TimeVal| {
+        let microseconds = u64::try_from(value.num_microseconds()).ok()?;
+        Some(Duration::from_micros(microseconds))
+    };
+    Some(time(usage.user_time())? + time(usage.system_time())?)
 }
 
 fn failed(error: &CgroupError) -> io::Error {

@@ -14,6 +14,7 @@ use sandbox::{Stage, Step};
 
 use crate::ends::Ends;
 use crate::fault::Failed;
+use crate::privileges;
 
 /// What the task is given beside the plan, as the system takes it.
 #[derive(Debug)]
@@ -46,13 +47,18 @@ fn attempt(steps: &[Step], given: &Given, ends: &Ends) -> Result<Infallible, Fai
         match step {
             Step::WorkingDirectory { path } => chdir(path).map_err(Failed::at(step.name()))?,
             Step::Execute { program, arguments } => execute(program, arguments, given)?,
-            Step::Cgroup { .. } | Step::Namespaces { .. } | Step::Proc => {}
+            Step::Limits { open_files } => privileges::limit_open_files(*open_files)?,
+            Step::Privileges { profile, user } => {
+                privileges::give_up(*profile, user.as_ref())?;
+            }
+            Step::Cgroup { .. } | Step::Namespaces { .. } | Step::Proc | Step::Jail(_) => {}
         }
     }
     // A checked plan ends with Execute, which does not return.
     Err(Failed {
         step: "execute",
         errno: Errno::EINVAL,
+        about: String::new(),
     })
 }
 
@@ -61,6 +67,7 @@ fn execute(program: &Path, arguments: &[String], given: &Given) -> Result<(), Fa
         let invalid = Failed {
             step: "execute",
             errno: Errno::EINVAL,
+            about: String::new(),
         };
         CString::new(bytes).map_err(|_| invalid)
     };

@@ -57,14 +57,13 @@ pub(crate) struct Result {
 pub(crate) fn in_each_containment(test: impl Fn(&Support)) {
     static SUPPORT: OnceLock<Support> = OnceLock::new();
     let found = SUPPORT.get_or_init(|| Support::probe(wrapper()));
-    let missing = || "not in this test".to_owned();
     let cgroup_only = Support {
         cgroup: found.cgroup.clone(),
-        pid_namespace: Facility::Missing(missing()),
+        ..Support::nothing("not in this test")
     };
     let namespace_only = Support {
-        cgroup: Facility::Missing(missing()),
         pid_namespace: found.pid_namespace.clone(),
+        ..Support::nothing("not in this test")
     };
     match &found.cgroup {
         Facility::Available(_) => test(&cgroup_only),
