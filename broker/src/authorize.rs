@@ -3,7 +3,8 @@
 //! Agents answer controllers and nobody else. Controllers command agents and ask for the inventory.
 //! Brokers say what went wrong. What comes over a link is judged by its sender's client type as if
 //! that client were connected here, but for controllers: that one is a controller, a compiler takes
-//! from the primary that it has chosen to dial, and a primary never takes from a compiler.
+//! from the primary that it has chosen to dial, and a primary never takes from a compiler. What comes
+//! from another primary is judged as if its sender were connected here.
 //!
 //! Whether a sender is genuine is not decided here: the certificate (on a session) and the inventory
 //! (on a link) tell, and the mesh checks.
@@ -22,6 +23,7 @@ use rules::{Decision, RuleSet};
 pub struct Rules {
     controllers: HashSet<Certname>,
     brokers: HashSet<Certname>,
+    primaries: HashSet<Certname>,
     /// An operator's own rules, which narrow these.
     own: Option<RuleSet>,
 }
@@ -44,8 +46,10 @@ pub enum Origin {
     Client,
     /// From a broker that dialled us.
     Below,
-    /// From a primary that we have dialled.
+    /// On a compiler: from a primary that it has dialled.
     Above,
+    /// On a primary: from another primary.
+    Beside,
 }
 
 /// Why a session is refused.
@@ -57,7 +61,7 @@ pub enum Refused {
     /// The certname is not among `controllers`.
     #[error("the certname is not one of this broker's controllers")]
     Controller,
-    /// The certname is not among `brokers`.
+    /// The certname is neither among `brokers` nor among `primary-certnames`.
     #[error("the certname is not one of this broker's brokers")]
     Broker,
     /// No rule of the operator's lets it connect.
@@ -124,8 +128,22 @@ impl Rules {
         Self {
             controllers: controllers.iter().cloned().collect(),
             brokers: brokers.iter().cloned().collect(),
+            primaries: HashSet::new(),
             own: None,
         }
+    }
+
+    /// The same, for a primary that has these others beside it.
+    #[must_use]
+    pub fn beside(self, primaries: &[Certname]) -> Self {
+        let primaries = primaries.iter().cloned().collect();
+        Self { primaries, ..self }
+    }
+
+    /// Whether this certname is another primary's, whose controllers are as good as ours.
+    #[must_use]
+    pub fn is_primary(&self, certname: &Certname) -> bool {
+        self.primaries.contains(certname)
     }
 
     /// The same, narrowed by an operator's own rules.
@@ -137,7 +155,9 @@ impl Rules {
     /// What a configuration says.
     #[must_use]
     pub fn of(config: &crate::config::Config) -> Self {
-        Self::new(&config.controllers, &config.brokers).narrowed_by(config.rules.clone())
+        Self::new(&config.controllers, &config.brokers)
+            .beside(&config.primary_certnames)
+            .narrowed_by(config.rules.clone())
     }
 
     /// Whether this certname may have a session of this client type.
@@ -149,7 +169,9 @@ impl Rules {
         let client = Uri::new(certname.clone(), client_type.clone());
         match kind {
             Kind::Controller if !self.is_controller(&client) => Err(Refused::Controller),
-            Kind::Broker if !self.brokers.contains(certname) => Err(Refused::Broker),
+            Kind::Broker if !self.brokers.contains(certname) && !self.is_primary(certname) => {
+                Err(Refused::Broker)
+            }
             // Brokers are let in by the list of them alone.
             Kind::Broker => Ok(kind),
             Kind::Agent | Kind::Controller => match &self.own {
@@ -212,7 +234,7 @@ impl Rules {
                 // controllers are connected to primaries, and commands come down, never up.
                 let trusted = match origin {
                     Origin::Above => true,
-                    Origin::Client => self.is_controller(sender),
+                    Origin::Client | Origin::Beside => self.is_controller(sender),
                     Origin::Below => false,
                 };
                 trusted

@@ -28,8 +28,10 @@ pub struct Config {
     pub role: Role,
     /// The address to listen on, UDP and TCP; port 0 takes any.
     pub listen: SocketAddr,
-    /// The primaries that a compiler dials; none on a primary.
+    /// The primaries that a compiler dials; on a primary, the others beside it.
     pub primaries: Vec<BrokerAddress>,
+    /// On a primary: the certnames of the other primaries.
+    pub primary_certnames: Vec<Certname>,
     /// Our certificate, key, CA and CRLs.
     pub files: Files,
     /// The certnames that may connect as orchestrator or controller.
@@ -113,9 +115,17 @@ impl Config {
                 check.wrong("primaries", format_args!("{primary} is named twice"));
             }
         }
+        let key = "primary-certnames";
+        let primary_certnames = check.list(key, broker.primary_certnames.as_deref());
         match role {
-            Some(file::Role::Primary) if !primaries.is_empty() => {
-                check.wrong("primaries", "only a compiler dials primaries");
+            Some(file::Role::Primary) if !primaries.is_empty() && primary_certnames.is_empty() => {
+                check.missing(
+                    key,
+                    "who the other primaries are, since this one dials them",
+                );
+            }
+            Some(file::Role::Compiler) if !primary_certnames.is_empty() => {
+                check.wrong(key, "only a primary has other primaries beside it");
             }
             Some(file::Role::Compiler) if primaries.is_empty() => {
                 check.missing("primaries", "a compiler needs at least one HOST:PORT");
@@ -139,6 +149,7 @@ impl Config {
             },
             listen: broker.listen.unwrap_or(defaults::LISTEN),
             primaries,
+            primary_certnames,
             files: files?,
             controllers,
             brokers,
@@ -285,6 +296,10 @@ impl fmt::Display for Config {
         writeln!(f, "  role: {}", role_name(self.role))?;
         writeln!(f, "  listen: \"{}\"", self.listen)?;
         writeln!(f, "  primaries: {:?}", texts(&self.primaries))?;
+        if !self.primary_certnames.is_empty() {
+            let others = names(&self.primary_certnames);
+            writeln!(f, "  primary-certnames: {others}")?;
+        }
         writeln!(f, "  ssl-cert: {:?}", self.files.cert)?;
         writeln!(f, "  ssl-key: {:?}", self.files.key)?;
         writeln!(f, "  ssl-ca-cert: {:?}", self.files.ca)?;

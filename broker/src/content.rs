@@ -1,7 +1,7 @@
 //! The content relay: files of tasks travel by digest, from whoever has them to the agent that asks.
 //!
 //! A client asks its broker; a broker asks the controllers connected to it that offer content, and
-//! then, on a compiler, its primaries. The bytes are piped through: what a slow agent does not take
+//! then its primaries (of a primary: those beside it, which ask their controllers only). The bytes are piped through: what a slow agent does not take
 //! is not read from the source. Nothing is kept yet; a bounded cache by digest has its place in
 //! [`Relay::find`], before anybody is asked.
 
@@ -78,12 +78,16 @@ impl Relay {
     ///
     /// # Errors
     /// [`AnswerError`] when the file did not get through, or not even the refusal.
-    pub(crate) async fn answer(&self, query: ContentQuery) -> Result<(), AnswerError> {
+    pub(crate) async fn answer(
+        &self,
+        query: ContentQuery,
+        ask_on: bool,
+    ) -> Result<(), AnswerError> {
         let _place = match self.place().await {
             Ok(place) => place,
             Err(busy) => return query.refuse(busy).await,
         };
-        match self.find(query.digest).await {
+        match self.find(query.digest, ask_on).await {
             Ok(content) => query.found(content.size, content.reader).await,
             Err(error) => query.refuse(error).await,
         }
@@ -101,8 +105,8 @@ impl Relay {
         }
     }
 
-    /// Asks everybody who may have it, one after the other.
-    async fn find(&self, digest: Digest) -> Result<Content, ContentError> {
+    /// Asks everybody who may have it, one after the other; other brokers only if `ask_on`.
+    async fn find(&self, digest: Digest, ask_on: bool) -> Result<Content, ContentError> {
         let mut asked = Asked::default();
         let sources = self.sources().clone();
         for source in &sources {
@@ -110,7 +114,7 @@ impl Relay {
                 return Ok(content);
             }
         }
-        for uplink in &self.uplinks {
+        for uplink in self.uplinks.iter().filter(|_| ask_on) {
             if let Some(content) = asked.note(uplink.fetch(digest).await) {
                 return Ok(content);
             }
@@ -161,7 +165,8 @@ pub(crate) async fn for_http(
 ) -> Result<(Content, Place), ContentError> {
     tracing::debug!(%digest, "content requested over HTTP");
     let place = relay.place().await?;
-    Ok((relay.find(digest).await?, place))
+    // Whoever asks over HTTP is an agent, for whom other brokers are asked too.
+    Ok((relay.find(digest, true).await?, place))
 }
 
 /// The HTTP status that says so.
@@ -175,12 +180,17 @@ pub(crate) fn status(code: ContentErrorCode) -> StatusCode {
 }
 
 /// Answers a question that a session's peer has asked; logs what went wrong.
-pub(crate) async fn serve(relay: Arc<Relay>, send: quinn::SendStream, receive: quinn::RecvStream) {
+pub(crate) async fn serve(
+    relay: Arc<Relay>,
+    ask_on: bool,
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+) {
     let answered = match content::question(send, receive).await {
         Ok(query) => {
             let digest = query.digest;
             tracing::debug!(%digest, "content requested");
-            relay.answer(query).await
+            relay.answer(query, ask_on).await
         }
         Err(error) => Err(error),
     };

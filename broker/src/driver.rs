@@ -9,7 +9,7 @@ use std::time::Duration;
 use pcp::{Certname, ErrorKind, Frame, Goodbye, GoodbyeCode, LinkFrame, Message, Uri};
 use pcp_client::handle::LinkSendError;
 use pcp_client::{ClientHandle, SendError, TrySendError};
-use pcp_mesh::{LinkKind, Node, Output, SessionId};
+use pcp_mesh::{LinkKind, Node, Output, Role, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +82,7 @@ pub(crate) enum Exit {
 #[derive(Debug)]
 pub(crate) struct Driver {
     node: Node,
+    role: Role,
     rules: Arc<Rules>,
     connected: HashMap<SessionId, Connected>,
     born: Instant,
@@ -95,9 +96,10 @@ struct Connected {
 }
 
 impl Driver {
-    pub(crate) fn new(node: Node, rules: Arc<Rules>) -> Self {
+    pub(crate) fn new(node: Node, role: Role, rules: Arc<Rules>) -> Self {
         Self {
             node,
+            role,
             rules,
             connected: HashMap::new(),
             born: Instant::now(),
@@ -165,9 +167,11 @@ impl Driver {
                 kind,
                 exit,
             } => {
-                let origin = match kind {
-                    LinkKind::Up => Origin::Above,
-                    LinkKind::Down | LinkKind::Peer => Origin::Below,
+                let origin = match (self.role, kind) {
+                    (Role::Compiler, LinkKind::Up) => Origin::Above,
+                    (Role::Primary, LinkKind::Up | LinkKind::Peer) => Origin::Beside,
+                    // A compiler takes no links: the node says so to whoever opens one.
+                    (_, LinkKind::Down) | (Role::Compiler, LinkKind::Peer) => Origin::Below,
                 };
                 if self.draining {
                     exit.close(going_away());

@@ -35,7 +35,7 @@ use identity::{Current, Identity, IdentityError};
 use pcp::ClientType;
 use pcp_client::ClientConfig;
 use pcp_client::transport::{Buffers, CLOSED, SOCKET_BUFFER};
-use pcp_mesh::{Node, NodeConfig};
+use pcp_mesh::{Node, NodeConfig, Role};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -50,6 +50,7 @@ use listener::Bound;
 pub use listener::ListenError;
 use peers::Peers;
 use session::{Context, SessionIds};
+use uplink::Expected;
 use websocket::Starts;
 
 /// How long sessions have at a stop to take their goodbye. Longer than a goodbye takes, shorter than
@@ -167,9 +168,16 @@ impl Broker {
         let ids = Arc::new(SessionIds::default());
         let (inputs, queue) = mpsc::channel(INPUT_QUEUE);
         let node = Node::new(node_config(&config, &identity), start_time());
-        let driver = Driver::new(node, Arc::clone(&rules));
+        let driver = Driver::new(node, config.role, Arc::clone(&rules));
         core.spawn_core("driver", driver.run(queue, core.shutdown_token()));
 
+        let expected = match config.role {
+            Role::Compiler => Expected::Primary,
+            Role::Primary => Expected::Beside {
+                own: identity.certname().clone(),
+                primaries: config.primary_certnames.clone().into(),
+            },
+        };
         let mut handles = Vec::new();
         for primary in &config.primaries {
             let software = daemon::software("pcp-broker");
@@ -182,7 +190,13 @@ impl Broker {
             client.max_message = config.max_message;
             let (handle, events) = pcp_client::start(client, &uplinks);
             handles.push(handle.clone());
-            let link = uplink::run(handle, events, inputs.clone(), Arc::clone(&ids));
+            let link = uplink::run(
+                handle,
+                events,
+                inputs.clone(),
+                Arc::clone(&ids),
+                expected.clone(),
+            );
             core.spawn("uplink", link);
         }
 

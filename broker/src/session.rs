@@ -176,11 +176,16 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
     if offers_content {
         context.relay.add(session, connection.clone());
     }
+    let from_primary = kind == Kind::Broker && context.rules.is_primary(uri.certname());
     let input = match kind {
         Kind::Broker => Input::Link {
             session,
             broker: uri.certname().clone(),
-            kind: LinkKind::Down,
+            kind: if from_primary {
+                LinkKind::Peer
+            } else {
+                LinkKind::Down
+            },
             exit: Exit::Session(Arc::clone(&outbox)),
         },
         Kind::Agent | Kind::Controller => Input::Client {
@@ -208,6 +213,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         receiving: &receiving,
         session,
         uri: &uri,
+        from_primary,
         context,
         outbox: &outbox,
         connection: &connection,

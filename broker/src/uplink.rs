@@ -1,9 +1,9 @@
-//! A compiler's link to one of its primaries: an ordinary client of type `server`, whose events
-//! become the driver's inputs.
+//! A link that we have dialled: a compiler's to one of its primaries, or a primary's to one beside it.
+//! It is an ordinary client of type `server`, whose events become the driver's inputs.
 
 use std::sync::Arc;
 
-use pcp::{ContentError, ContentErrorCode};
+use pcp::{Certname, ContentError, ContentErrorCode};
 use pcp_client::{ClientHandle, Event};
 use pcp_mesh::{LinkKind, SessionId};
 use tokio::sync::mpsc;
@@ -18,11 +18,17 @@ pub(crate) async fn run(
     mut events: mpsc::Receiver<Event>,
     inputs: mpsc::Sender<Input>,
     ids: Arc<SessionIds>,
+    expected: Expected,
 ) {
     let mut current: Option<SessionId> = None;
     while let Some(event) = events.recv().await {
         let input = match (event, current) {
             (Event::Connected { welcome }, _) => {
+                if let Err(fault) = expected.check(&welcome.broker) {
+                    tracing::error!(broker = %welcome.broker, %fault, "not the broker that was meant");
+                    handle.reconnect();
+                    continue;
+                }
                 let session = ids.next();
                 current = Some(session);
                 Input::Link {
@@ -53,6 +59,32 @@ pub(crate) async fn run(
         };
         if inputs.send(input).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Who may be at the other end of a link that we dial.
+#[derive(Debug, Clone)]
+pub(crate) enum Expected {
+    /// A compiler's primary: whoever its certificate says that has the name that we dial.
+    Primary,
+    /// A primary beside us: one of these.
+    Beside {
+        own: Certname,
+        primaries: Arc<[Certname]>,
+    },
+}
+
+impl Expected {
+    fn check(&self, broker: &Certname) -> Result<(), &'static str> {
+        match self {
+            Self::Beside { own, .. } if own == broker => {
+                Err("`primaries` names this broker itself: take it out")
+            }
+            Self::Beside { primaries, .. } if !primaries.contains(broker) => {
+                Err("it is not among `primary-certnames`")
+            }
+            Self::Primary | Self::Beside { .. } => Ok(()),
         }
     }
 }

@@ -67,8 +67,9 @@ fn messages_pass_by_sender_type_target_and_origin() {
     const OTHER: &str = "pcp://other/agent";
     const COMPILER: &str = "pcp://compiler-1/server";
     const BROKER: &str = "pcp:///server";
-    use Origin::{Above, Below, Client};
+    use Origin::{Above, Below, Beside, Client};
 
+    const EVERYWHERE: [Origin; 4] = [Client, Below, Above, Beside];
     let commands = [
         "rpc_blocking_request",
         "rpc_non_blocking_request",
@@ -88,32 +89,32 @@ fn messages_pass_by_sender_type_target_and_origin() {
     // Sender, target, the origins from which it may pass, and what may pass then.
     let table: &[(&str, &str, &[Origin], &[&str])] = &[
         // Not from below: a compiler that is taken over commands nobody but its own agents.
-        (ORCHESTRATOR, AGENT, &[Client, Above], &commands),
+        (ORCHESTRATOR, AGENT, &[Client, Above, Beside], &commands),
         (ORCHESTRATOR, BROKER, &[Client], &questions),
         (ORCHESTRATOR, "pcp://orch/controller", &[], &[]),
         (ORCHESTRATOR, COMPILER, &[], &[]),
         (ROGUE, AGENT, &[Above], &commands),
         (ROGUE, BROKER, &[], &[]),
-        (AGENT, ORCHESTRATOR, &[Client, Below, Above], &answers),
-        (
-            AGENT,
-            "pcp://orch/controller",
-            &[Client, Below, Above],
-            &answers,
-        ),
+        (AGENT, ORCHESTRATOR, &EVERYWHERE, &answers),
+        (AGENT, "pcp://orch/controller", &EVERYWHERE, &answers),
         (AGENT, OTHER, &[], &[]),
         (AGENT, AGENT, &[], &[]),
         (AGENT, BROKER, &[], &[]),
         (AGENT, COMPILER, &[], &[]),
-        (COMPILER, AGENT, &[Below, Above], &["error_message"]),
-        (COMPILER, ORCHESTRATOR, &[Below, Above], &["error_message"]),
+        (COMPILER, AGENT, &[Below, Above, Beside], &["error_message"]),
+        (
+            COMPILER,
+            ORCHESTRATOR,
+            &[Below, Above, Beside],
+            &["error_message"],
+        ),
         (COMPILER, BROKER, &[], &[]),
         (COMPILER, COMPILER, &[], &[]),
         ("pcp://node/other", ORCHESTRATOR, &[], &[]),
         (ORCHESTRATOR, "pcp://node/other", &[], &[]),
     ];
     for (sender, target, origins, allowed) in table {
-        for origin in [Client, Below, Above] {
+        for origin in EVERYWHERE {
             for message_type in &everything {
                 let expected = if origins.contains(&origin) && allowed.contains(message_type) {
                     Verdict::Allowed

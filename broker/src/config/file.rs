@@ -41,6 +41,7 @@ pub(super) struct BrokerFile {
     pub(super) role: Option<Role>,
     pub(super) listen: Option<SocketAddr>,
     pub(super) primaries: Option<Vec<String>>,
+    pub(super) primary_certnames: Option<Vec<String>>,
     pub(super) ssl_cert: Option<PathBuf>,
     pub(super) ssl_key: Option<PathBuf>,
     pub(super) ssl_ca_cert: Option<PathBuf>,

@@ -69,7 +69,7 @@ fn names_every_fault_with_its_line() {
     .expect_err("a file full of faults");
     for (line, key) in [
         (3, "pcp-broker.listen"),
-        (4, "pcp-broker.primaries"),
+        (1, "pcp-broker.primary-certnames"),
         (6, "pcp-broker.ssl-kee"),
         (7, "pcp-broker.controllers"),
         (8, "pcp-broker.max-message-size"),
@@ -210,4 +210,33 @@ pcp-brokr { role: primary }
             "{part}: {faults:#?}"
         );
     }
+}
+
+#[test]
+fn a_primary_says_who_the_others_are_and_a_compiler_has_none() {
+    const PRIMARY: &str = r#"
+pcp-broker {
+  role: primary
+  primaries: ["primary-2.example.com"]
+  primary-certnames: [primary-2.example.com]
+  ssl-cert: /ssl/cert.pem, ssl-key: /ssl/key.pem, ssl-ca-cert: /ssl/ca.pem, ssl-crl-path: /ssl/crl.pem
+}
+"#;
+    let config = load(PRIMARY).expect("a sound file");
+    assert_eq!(config.primaries.len(), 1);
+    assert_eq!(config.primary_certnames.len(), 1);
+    let again = load(&config.to_string()).expect("its own text");
+    assert_eq!(config.to_string(), again.to_string());
+    let silent = PRIMARY.replace("primary-certnames", "brokers");
+    let faults = load(&silent).expect_err("others, and nobody says who");
+    assert!(
+        faults.iter().any(|f| f.contains("primary-certnames")),
+        "{faults:?}"
+    );
+    let compiler = PRIMARY.replace("role: primary", "role: compiler");
+    let faults = load(&compiler).expect_err("a compiler");
+    assert!(
+        faults.iter().any(|f| f.contains("only a primary")),
+        "{faults:?}"
+    );
 }

@@ -38,6 +38,8 @@ const LARGE_DEADLINE: Duration = Duration::from_secs(120);
 pub(super) struct Pipe<'a> {
     pub(super) session: SessionId,
     pub(super) uri: &'a Uri,
+    /// Whether the peer is another primary.
+    pub(super) from_primary: bool,
     pub(super) context: &'a Arc<Context>,
     pub(super) outbox: &'a Arc<Outbox>,
     pub(super) connection: &'a Connection,
@@ -159,7 +161,9 @@ impl Pipe<'_> {
     pub(super) async fn accept_queries(&self) {
         while let Ok((send, receive)) = self.connection.accept_bi().await {
             let relay = Arc::clone(&self.context.relay);
-            let serving = content::serve(relay, send, receive);
+            // Primaries would else ask each other in circles.
+            let ask_on = !self.from_primary;
+            let serving = content::serve(relay, ask_on, send, receive);
             self.context.tasks.spawn("content", serving);
         }
     }

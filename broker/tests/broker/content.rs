@@ -6,12 +6,12 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::field::{Client, Field};
 
-const HAVE: Digest = Digest([1; 32]);
+pub(crate) const HAVE: Digest = Digest([1; 32]);
 const HAVE_NOT: Digest = Digest([2; 32]);
 const SIZE: usize = 5_000_000;
 
 /// Answers questions for files until it has done so as often.
-async fn serve(source: &mut Client, times: usize) {
+pub(crate) async fn serve(source: &mut Client, times: usize) {
     for _ in 0..times {
         let Event::Content(query) = source.event().await else {
             panic!("not a question for a file");
@@ -30,7 +30,7 @@ async fn serve(source: &mut Client, times: usize) {
     }
 }
 
-async fn fetch(client: &Client, digest: Digest) -> Result<Vec<u8>, ContentErrorCode> {
+pub(crate) async fn fetch(client: &Client, digest: Digest) -> Result<Vec<u8>, ContentErrorCode> {
     match client.handle.fetch(digest).await {
         Ok(mut content) => {
             let mut bytes = Vec::new();

@@ -89,6 +89,7 @@ impl Field {
             },
             listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
             primaries: primaries.iter().map(|a| broker_address(*a)).collect(),
+            primary_certnames: Vec::new(),
             files: self.files(certname),
             controllers: vec![name("orch")],
             brokers: if primaries.is_empty() {
@@ -128,8 +129,20 @@ impl Field {
         broker: &Running,
         features: &[&str],
     ) -> Client {
+        let brokers = vec![broker_address(broker.address)];
+        self.client_of(certname, client_type, brokers, features)
+    }
+
+    /// A client that knows several brokers.
+    pub(crate) fn client_of(
+        &self,
+        certname: &str,
+        client_type: &str,
+        brokers: Vec<BrokerAddress>,
+        features: &[&str],
+    ) -> Client {
         let mut config = ClientConfig::new(
-            vec![broker_address(broker.address)],
+            brokers,
             Arc::new(Current::fixed(self.identity(certname))),
             ClientType::parse(client_type).expect("a client type"),
             "test/1".to_owned(),

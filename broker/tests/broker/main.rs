@@ -14,6 +14,7 @@ mod field;
 mod foreign;
 mod links;
 mod pcp_broker_suite;
+mod primaries;
 mod rogues;
 mod routing;
 mod rude;
