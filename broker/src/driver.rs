@@ -284,12 +284,12 @@ impl Driver {
                 why = why.text(),
                 "message not handed over"
             );
-            let now = self.now();
-            self.node.undeliverable(now, session, *message, why);
-            if why == ErrorKind::NotConnected {
-                // Its task has ended. It says so itself, unless it could not.
+            if matches!(why, ErrorKind::NotConnected | ErrorKind::Unreachable) {
+                // It has ended, which it says itself, later. The message is to take another way.
                 self.gone(session);
             }
+            let now = self.now();
+            self.node.undeliverable(now, session, *message, why);
         }
     }
 

@@ -9,7 +9,7 @@ pub struct Counters {
     pub delivered: u64,
     /// Messages handed to other brokers.
     pub forwarded: u64,
-    /// Messages that began to wait for a primary.
+    /// Messages that began to wait for a primary, or for a client that has just gone.
     pub waited: u64,
     /// Messages dropped without an answer: errors that could not be delivered, messages of sessions
     /// that had just ended, messages whose sender left while they waited.
@@ -71,6 +71,10 @@ pub struct Sizes {
     pub waiting_messages: usize,
     /// Their bytes.
     pub waiting_bytes: usize,
+    /// Messages that wait for clients that have just gone.
+    pub absent_messages: usize,
+    /// Their bytes.
+    pub absent_bytes: usize,
     /// Messages that wait for the snapshot of the link they came over.
     pub early_messages: usize,
 }

@@ -18,6 +18,9 @@
 //!   tell lies for ever. A snapshot of a large fleet is many frames at once.
 //! * [`Output::Send`] may be refused (a full queue): the driver then hands the message back through
 //!   [`Node::undeliverable`], and the sender learns of it.
+//! * A session that is found dead when something is to be sent on it is reported as disconnected first,
+//!   and the message handed back behind that ([`ErrorKind::NotConnected`], or of an uplink
+//!   [`ErrorKind::Unreachable`]): it then waits for the client's return, or goes another way.
 //! * [`Node::tick`] is due at [`Node::next_tick`], and harmless at any other time.
 //!
 //! # The shape of the mesh
@@ -29,10 +32,15 @@
 //! never sent up again, and one that came from another primary is never sent to a third, none can
 //! go in circles; the hop count is checked all the same.
 //!
+//! A client that has just gone is waited for, for a moment: it is usually on its way to another broker.
+//! So a message to it is kept where it was to be delivered, or at a primary, and fails only when the
+//! client is not back in time. Controllers, on which answers of a whole fleet depend, are given longer.
+//!
 //! A client seen in two places belongs to the session that started last. The other one, wherever it
 //! is, is closed as superseded: a primary that sees both tells the compiler that holds the older one
 //! by a delta down the link.
 
+mod absent;
 mod config;
 mod counters;
 mod delivery;
@@ -42,11 +50,13 @@ mod node;
 mod route;
 mod subscription;
 
+#[cfg(doc)]
+use pcp::ErrorKind;
 use pcp::{Certname, GoodbyeCode, LinkFrame, Message, Uri};
 
 pub use config::{
     DEFAULT_GRACE_BYTES, DEFAULT_GRACE_MESSAGES, DEFAULT_GRACE_PERIOD, DEFAULT_MAX_ANNOUNCED,
-    DEFAULT_MAX_CLIENTS, NodeConfig, Role,
+    DEFAULT_MAX_CLIENTS, DEFAULT_RETURN_PERIOD, NodeConfig, Role,
 };
 pub use counters::{Counters, Sizes};
 pub use link::Misbehaved;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use pcp::{Announcement, Certname, ClientType, ErrorKind, GoodbyeCode, LinkFrame, Uri};
 
+use crate::absent::Absent;
 use crate::config::{NodeConfig, Role};
 use crate::counters::{Counters, Sizes};
 use crate::delivery::{Author, GraceQueue};
@@ -30,6 +31,9 @@ pub struct Node {
     subscriptions: Subscriptions,
     uplinks: Uplinks,
     waiting: GraceQueue,
+    absent: Absent,
+    /// Clients that are back, and whose messages have to be sent now.
+    back: Vec<Uri>,
     author: Author,
     /// What the input at hand has changed for other brokers, to be sent in as few frames as it fits.
     news: Vec<Announcement>,
@@ -49,6 +53,8 @@ impl Node {
         );
         let uri = Uri::new(config.certname.clone(), ClientType::server());
         Self {
+            absent: Absent::new(config.grace_messages, config.grace_bytes),
+            back: Vec::new(),
             author: Author::new(uri, epoch),
             config,
             epoch,
@@ -97,6 +103,7 @@ impl Node {
         let change = self.inventory.put(&client, place);
         self.apply(now, &client, change);
         self.publish();
+        self.send_absent(now);
     }
 
     /// A client's session has ended, for whatever reason.
@@ -108,6 +115,7 @@ impl Node {
         let change = self.inventory.remove(&uri, session);
         self.apply(now, &uri, change);
         self.publish();
+        self.send_absent(now);
     }
 
     /// A session with another broker is open. `broker` is the certname of its certificate. A link
@@ -168,6 +176,7 @@ impl Node {
             self.apply(now, &uri, change);
         }
         self.publish();
+        self.send_absent(now);
     }
 
     /// A broker says who is connected to it.
@@ -212,6 +221,7 @@ impl Node {
         }
         self.publish();
         self.take_early(now, session);
+        self.send_absent(now);
         Ok(())
     }
 
@@ -223,15 +233,22 @@ impl Node {
         while let Some(message) = self.waiting.expired(now) {
             self.give_up(now, &message, ErrorKind::Unreachable);
         }
+        while let Some(waited) = self.absent.expired(now) {
+            for (_, message) in waited {
+                self.give_up(now, &message, ErrorKind::NotConnected);
+            }
+        }
     }
 
     /// When [`Node::tick`] is due next.
     #[must_use]
     pub fn next_tick(&self) -> Option<u64> {
-        [self.subscriptions.due(), self.waiting.next()]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = [
+            self.subscriptions.due(),
+            self.waiting.next(),
+            self.absent.next(),
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// The next thing to do, until there is nothing.
@@ -269,6 +286,8 @@ impl Node {
             subscriptions: self.subscriptions.len(),
             waiting_messages: self.waiting.len(),
             waiting_bytes: self.waiting.bytes(),
+            absent_messages: self.absent.messages(),
+            absent_bytes: self.absent.bytes(),
             early_messages: self.links.values().map(|link| link.early.len()).sum(),
         }
     }
@@ -282,6 +301,18 @@ impl Node {
                 Nearness::Below => self.tell_superseded(place.session, uri, by),
                 Nearness::Beside => {}
             }
+        }
+        match change.presence {
+            Some(1) => self.back.push(uri.clone()),
+            Some(_) => {
+                let period = if uri.client_type().as_str() == "agent" {
+                    self.config.return_period
+                } else {
+                    self.config.grace_period
+                };
+                self.absent.left(uri, now.saturating_add(period));
+            }
+            None => {}
         }
         if let Some(presence) = change.presence
             && self.subscriptions.note(now, uri, presence)

@@ -10,6 +10,8 @@
 mod inventory;
 #[path = "rules/messages.rs"]
 mod messages;
+#[path = "rules/returning.rs"]
+mod returning;
 #[path = "rules/sessions.rs"]
 mod sessions;
 #[path = "rules/setup.rs"]

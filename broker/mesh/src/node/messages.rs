@@ -73,11 +73,8 @@ impl Node {
         }
     }
 
-    /// A message of [`Output::Send`] could not be handed over to `session`: its sender is told why.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the driver gives the message back for good"
-    )]
+    /// A message of [`Output::Send`] could not be handed over to `session`: its sender is told why,
+    /// unless the session was found dead (and reported as disconnected) and there is another way.
     pub fn undeliverable(
         &mut self,
         now: u64,
@@ -85,10 +82,53 @@ impl Node {
         message: Message,
         why: ErrorKind,
     ) {
-        if message.envelope.sender == self.author.uri {
+        if message.envelope.sender == self.author.uri && !is_error(&message.envelope) {
             self.own_undeliverable(now, session, &message);
-        } else {
-            self.give_up(now, &message, why);
+            return;
+        }
+        match self.another_way(now, session, message, why) {
+            Ok(()) => {}
+            Err(message) => self.give_up(now, &message, why),
+        }
+    }
+
+    /// What a message does whose session was found dead: it waits for the client, or takes the next
+    /// way up. It goes nowhere else, so that none can go in circles.
+    fn another_way(
+        &mut self,
+        now: u64,
+        session: SessionId,
+        mut message: Message,
+        why: ErrorKind,
+    ) -> Result<(), Box<Message>> {
+        let Target::Client(target) = message.envelope.target.clone() else {
+            return Err(Box::new(message));
+        };
+        // It was counted when it was handed out, and did not leave.
+        message.envelope.hops = message.envelope.hops.saturating_sub(1);
+        match (why, self.config.role) {
+            (ErrorKind::NotConnected, _) => {
+                self.absent.push(&target, Origin::Here, message)?;
+                self.counters.waited += 1;
+                Ok(())
+            }
+            // A link that still counts as open would be taken again.
+            (ErrorKind::Unreachable, Role::Compiler) if !self.links.contains_key(&session) => self
+                .pass(now, Origin::Here, &target, message)
+                .map_err(|refused| Box::new(refused.0)),
+            _ => Err(Box::new(message)),
+        }
+    }
+
+    /// Sends what has waited for clients that are back.
+    pub(super) fn send_absent(&mut self, now: u64) {
+        while let Some(uri) = self.back.pop() {
+            for (origin, message) in self.absent.returned(&uri) {
+                if let Err(refused) = self.pass(now, origin, &uri, message) {
+                    let (message, kind) = *refused;
+                    self.give_up(now, &message, kind);
+                }
+            }
         }
     }
 
@@ -150,7 +190,15 @@ impl Node {
         );
         let session = match hop {
             Hop::Client(session) | Hop::Link(session) => session,
-            Hop::Refuse(kind) => return Err(Box::new((message, kind))),
+            Hop::Refuse(kind) => {
+                return match self.absent.push(target, origin, message) {
+                    Ok(()) => {
+                        self.counters.waited += 1;
+                        Ok(())
+                    }
+                    Err(message) => Err(Box::new((*message, kind))),
+                };
+            }
             Hop::Wait => {
                 return match self.waiting.push(now, message) {
                     Ok(()) => {

@@ -176,20 +176,53 @@ impl World {
         };
         input(node, now);
         let mut outputs = Vec::new();
+        let mut dead = Vec::new();
         while let Some(output) = node.poll() {
             match output {
                 Output::Send { session, message } if self.pressure && self.random.one_in(10) => {
                     node.undeliverable(now, session, message, ErrorKind::Busy);
                 }
+                Output::Send { session, message } if self.pressure && self.random.one_in(20) => {
+                    // The driver finds the session dead.
+                    let index = usize::try_from(session.0).unwrap();
+                    if matches!(self.connections[index].ends[0], End::Client(_)) {
+                        node.client_disconnected(now, session);
+                        node.undeliverable(now, session, message, ErrorKind::NotConnected);
+                    } else {
+                        let up = self.connections[index].ends[0] == End::Broker(broker);
+                        node.link_disconnected(now, session);
+                        let kind = if up {
+                            ErrorKind::Unreachable
+                        } else {
+                            ErrorKind::NotConnected
+                        };
+                        node.undeliverable(now, session, message, kind);
+                    }
+                    dead.push(index);
+                }
                 output => outputs.push(output),
             }
         }
         let sizes = node.sizes();
-        if sizes.waiting_messages > GRACE_MESSAGES {
-            self.fail(format!("{} messages wait", sizes.waiting_messages));
+        if sizes.waiting_messages > GRACE_MESSAGES || sizes.absent_messages > GRACE_MESSAGES {
+            self.fail(format!("more messages wait than may: {sizes:?}"));
         }
         for output in outputs {
             self.carry_out(broker, output);
+        }
+        for index in dead {
+            self.die(broker, index);
+        }
+    }
+
+    /// A broker has found one of its sessions dead; the other end finds out by itself.
+    fn die(&mut self, broker: usize, index: usize) {
+        let own = usize::from(self.connections[index].ends[0] != End::Broker(broker));
+        self.note(|| format!("#{index} is dead to broker {broker}"));
+        self.cut(index, [own != 0, own != 1]);
+        self.connections[index].open[own] = false;
+        if own == 0 {
+            self.dial_later(index);
         }
     }
 

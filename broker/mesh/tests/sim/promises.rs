@@ -163,6 +163,7 @@ impl World {
             }
             if sizes.clients != own
                 || sizes.waiting_messages + sizes.waiting_bytes + sizes.early_messages != 0
+                || sizes.absent_messages + sizes.absent_bytes != 0
             {
                 self.fail(format!(
                     "broker {broker} has {own} clients and holds {sizes:?}"
@@ -300,7 +301,8 @@ impl World {
     /// are sound: `first` is the first message since they are.
     pub(crate) fn check_calm(&mut self, first: usize) {
         self.replies = false;
-        self.run(2_000);
+        // Whoever was on its way when the last messages went out is waited for.
+        self.run(GRACE_PERIOD + 2_000);
         for sent in first..self.ledger.len() {
             let sent = &self.ledger[sent];
             // An error goes to the session that asked, and is lost when that has ended.
