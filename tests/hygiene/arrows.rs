@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("orchestrator-api", &[]),
     ("task-data", &[]),
-    ("puppet-task", &["orchestrator-api"]),
+    ("client-tools", &["orchestrator-api"]),
     (
         "orchestrator",
         &[

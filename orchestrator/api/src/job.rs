@@ -206,6 +206,15 @@ impl JobOptions {
         }
     }
 
+    /// What was decided for the caller: nodes that were left out because they are not permitted.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        match self {
+            Self::Task(task) => &task.notes,
+            Self::Deploy(deploy) => &deploy.notes,
+        }
+    }
+
     /// Where it runs.
     #[must_use]
     pub fn scope(&self) -> &Scope {

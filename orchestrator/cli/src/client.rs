@@ -3,18 +3,21 @@
 mod fault;
 mod tls;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use orchestrator_api::rbac::{CurrentUser, TokenAnswer, TokenRequest};
 use orchestrator_api::{
-    ApiError, Events, Job, JobAccepted, NodeState, Nodes, StopAccepted, StopRequest, TaskDetail,
-    TaskList, TaskRequest, path,
+    ApiError, Events, InventoryItem, Job, JobAccepted, Jobs, JobsQuery, NodeState, Nodes, Services,
+    StopAccepted, StopRequest, TaskDetail, TaskList, TaskRequest, path,
 };
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::Config;
+use crate::config::access::AccessConfig;
+use crate::config::{self, Config};
 use crate::error::{ConfigError, Failure};
 use crate::screen;
 
@@ -38,6 +41,14 @@ pub(crate) struct Client {
     debug: bool,
 }
 
+/// What a client is made from.
+struct Connection<'a> {
+    url: &'a str,
+    ca_file: &'a Path,
+    token_file: &'a Path,
+    debug: bool,
+}
+
 /// Which nodes of a job to list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page {
@@ -48,23 +59,59 @@ pub(crate) struct Page {
 }
 
 impl Client {
-    /// Reads CA certificates and token. Nothing is sent yet.
+    /// A client with the saved token. Nothing is sent yet.
     ///
     /// # Errors
     /// When the URL, the CA certificates or the token are not as they should be.
     pub(crate) fn new(config: &Config) -> Result<Self, Failure> {
-        let base = base_url(&config.service_url)?;
-        let mut token =
-            HeaderValue::from_str(&config.token()?).map_err(|_| ConfigError::TokenForm {
-                path: config.token_file.clone(),
+        let token = config::token(&config.token_file)?;
+        Self::with_token(config, Some(&token))
+    }
+
+    /// A client with this token, or with none. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the URL or the CA certificates are not as they should be.
+    pub(crate) fn with_token(config: &Config, token: Option<&str>) -> Result<Self, Failure> {
+        let connection = Connection {
+            url: &config.service_url,
+            ca_file: &config.ca_file,
+            token_file: &config.token_file,
+            debug: config.debug,
+        };
+        Self::build(&connection, token)
+    }
+
+    /// A client of the service that gives tokens. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// As [`Self::with_token`].
+    pub(crate) fn of_rbac(config: &AccessConfig, token: Option<&str>) -> Result<Self, Failure> {
+        let connection = Connection {
+            url: &config.service_url,
+            ca_file: &config.ca_file,
+            token_file: &config.token_file,
+            debug: config.debug,
+        };
+        Self::build(&connection, token)
+    }
+
+    fn build(connection: &Connection<'_>, token: Option<&str>) -> Result<Self, Failure> {
+        let base = base_url(connection.url)?;
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let mut token = HeaderValue::from_str(token).map_err(|_| ConfigError::TokenForm {
+                path: connection.token_file.to_owned(),
             })?;
-        token.set_sensitive(true);
+            token.set_sensitive(true);
+            headers.insert(TOKEN_NAME, token);
+        }
         // Without TLS there is nobody to trust; the client wants a configuration all the same.
         let is_tls = base.scheme() == "https";
-        let tls = tls::configuration(is_tls.then_some(config.ca_file.as_path()))?;
+        let tls = tls::configuration(is_tls.then_some(connection.ca_file))?;
         let http = reqwest::Client::builder()
-            .default_headers(HeaderMap::from_iter([(TOKEN_NAME, token)]))
-            .user_agent(concat!("puppet-task/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .user_agent(concat!("pxp-client-tools/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             // The token is for this server alone, and the orchestrator is reached directly.
@@ -76,13 +123,72 @@ impl Client {
                 url: origin(&base),
                 source: source.without_url(),
             })?;
-        let ca_file = config.ca_file.display().to_string();
+        let ca_file = connection.ca_file.display().to_string();
         Ok(Self {
             http,
             base,
             ca_file,
-            debug: config.debug,
+            debug: connection.debug,
         })
+    }
+
+    /// A token for a login and its password.
+    pub(crate) async fn login(&self, request: &TokenRequest) -> Result<String, Failure> {
+        let path = self.rbac(path::AUTH_TOKEN);
+        let answer: TokenAnswer = self.call(Method::POST, path, &[], Some(request)).await?;
+        Ok(answer.token)
+    }
+
+    /// Makes the token of this client useless.
+    pub(crate) async fn revoke(&self) -> Result<(), Failure> {
+        let path = self.rbac(path::REVOKE_TOKEN);
+        let empty = serde_json::Map::new();
+        let _: serde_json::Value = self.call(Method::POST, path, &[], Some(&empty)).await?;
+        Ok(())
+    }
+
+    /// Whom the token of this client stands for.
+    pub(crate) async fn current_user(&self) -> Result<CurrentUser, Failure> {
+        self.get(self.rbac(path::CURRENT_USER), &[]).await
+    }
+
+    /// The path of the RBAC service below the base, which may have its first part already.
+    fn rbac<'a>(&self, path: &'a str) -> &'a str {
+        if self.base.path().trim_end_matches('/').ends_with(path::RBAC) {
+            path.strip_prefix(path::RBAC).unwrap_or(path)
+        } else {
+            path
+        }
+    }
+
+    /// How the orchestrator is.
+    pub(crate) async fn services(&self) -> Result<Services, Failure> {
+        self.get(path::STATUS_SERVICES, &[("level", "debug".to_owned())])
+            .await
+    }
+
+    /// Whether a node is connected.
+    pub(crate) async fn presence(&self, node: &str) -> Result<InventoryItem, Failure> {
+        self.get(&path::inventory_node(node), &[]).await
+    }
+
+    /// Jobs that were started.
+    pub(crate) async fn jobs(&self, query: &JobsQuery) -> Result<Jobs, Failure> {
+        let pairs = serde_json::to_value(query).unwrap_or_default();
+        let pairs: Vec<(String, String)> = pairs
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| match value {
+                serde_json::Value::String(text) => (key.clone(), text.clone()),
+                other => (key.clone(), other.to_string()),
+            })
+            .collect();
+        let pairs: Vec<(&str, String)> = pairs
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.clone()))
+            .collect();
+        self.get(path::JOBS, &pairs).await
     }
 
     /// Starts a job.
@@ -92,10 +198,10 @@ impl Client {
     }
 
     /// Asks a job to stop. Asking again does no harm.
-    pub(crate) async fn stop(&self, job: &str) -> Result<StopAccepted, Failure> {
+    pub(crate) async fn stop(&self, job: &str, force: bool) -> Result<StopAccepted, Failure> {
         let request = StopRequest {
             job: job.to_owned(),
-            force: None,
+            force: force.then_some(true),
         };
         self.call(Method::POST, path::COMMAND_STOP, &[], Some(&request))
             .await

@@ -1,11 +1,14 @@
 //! The configuration files of the client tools, and what holds in the end: options given on the
 //! command line, then the user's file, then the global one, then the defaults.
 
+pub(crate) mod access;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::arguments::CommonArguments;
 use crate::error::{ConfigError, Failure};
@@ -100,15 +103,7 @@ impl Config {
         arguments: &CommonArguments,
         surroundings: &Surroundings,
     ) -> Result<Self, Failure> {
-        let global = read(&surroundings.global_file, Presence::Optional)?;
-        let named = arguments
-            .config_file
-            .as_ref()
-            .or(surroundings.config_variable.as_ref());
-        let user = match named {
-            Some(path) => read(path, Presence::Required)?,
-            None => read(&surroundings.in_home(USER_FILE), Presence::Optional)?,
-        };
+        let (global, user) = files(arguments.config_file.as_ref(), surroundings)?;
         let service_url = arguments
             .service_url
             .clone()
@@ -145,32 +140,45 @@ impl Config {
             debug: arguments.debug,
         })
     }
+}
 
-    /// The token.
-    ///
-    /// # Errors
-    /// When there is none, or it cannot be one.
-    pub(crate) fn token(&self) -> Result<String, Failure> {
-        let path = || self.token_file.clone();
-        let text = match read_limited(&self.token_file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ConfigError::NoToken { path: path() }.into());
-            }
-            Err(source) => {
-                return Err(ConfigError::TokenRead {
-                    path: path(),
-                    source,
-                }
-                .into());
-            }
-        };
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(ConfigError::TokenForm { path: path() }.into());
+/// The token in a file.
+///
+/// # Errors
+/// When there is none, or it cannot be one.
+pub(crate) fn token(file: &Path) -> Result<String, Failure> {
+    let path = || file.to_owned();
+    let text = match read_limited(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ConfigError::NoToken { path: path() }.into());
         }
-        Ok(token.to_owned())
+        Err(source) => {
+            return Err(ConfigError::TokenRead {
+                path: path(),
+                source,
+            }
+            .into());
+        }
+    };
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(ConfigError::TokenForm { path: path() }.into());
     }
+    Ok(token.to_owned())
+}
+
+/// What the global file says, and the user's or the one that takes its place.
+fn files(
+    named: Option<&PathBuf>,
+    surroundings: &Surroundings,
+) -> Result<(Options, Options), Failure> {
+    let global = read(&surroundings.global_file, Presence::Optional)?;
+    let user = match named.or(surroundings.config_variable.as_ref()) {
+        Some(path) => read(path, Presence::Required)?,
+        None => read(&surroundings.in_home(USER_FILE), Presence::Optional)?,
+    };
+    Ok((global, user))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,10 +188,14 @@ enum Presence {
 }
 
 fn read(path: &Path, presence: Presence) -> Result<Options, Failure> {
+    Ok(read_as::<File>(path, presence)?.options)
+}
+
+fn read_as<T: DeserializeOwned + Default>(path: &Path, presence: Presence) -> Result<T, Failure> {
     let text = match read_limited(path) {
         Ok(text) => text,
         Err(error) if presence == Presence::Optional && error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Options::default());
+            return Ok(T::default());
         }
         Err(source) => {
             return Err(ConfigError::Read {
@@ -193,8 +205,8 @@ fn read(path: &Path, presence: Presence) -> Result<Options, Failure> {
             .into());
         }
     };
-    match serde_json::from_str::<File>(&text) {
-        Ok(file) => Ok(file.options),
+    match serde_json::from_str(&text) {
+        Ok(file) => Ok(file),
         Err(source) => Err(ConfigError::Parse {
             path: path.to_owned(),
             source,
@@ -338,7 +350,7 @@ mod tests {
     fn a_token_is_trimmed_and_has_no_odd_characters() {
         let files = Files::new();
         files.write("global.conf", &options(r#""service-url": "https://g:1""#));
-        let token = |text: Option<&str>| {
+        let of = |text: Option<&str>| {
             let path = match text {
                 Some(text) => files.write("token", text),
                 None => "/nonexistent/token".into(),
@@ -347,14 +359,13 @@ mod tests {
                 token_file: Some(path),
                 ..Default::default()
             };
-            Config::resolve(&arguments, &files.surroundings())
-                .unwrap()
-                .token()
+            let config = Config::resolve(&arguments, &files.surroundings()).unwrap();
+            token(&config.token_file)
         };
-        assert_eq!(token(Some(" abc-1\n")).unwrap(), "abc-1");
+        assert_eq!(of(Some(" abc-1\n")).unwrap(), "abc-1");
         for text in [None, Some(""), Some("a b"), Some("\u{e9}")] {
             assert_eq!(
-                token(text).unwrap_err().exit(),
+                of(text).unwrap_err().exit(),
                 crate::Exit::Connection,
                 "{text:?}"
             );

@@ -24,6 +24,9 @@ pub(crate) enum Failure {
     /// The orchestrator refused the request.
     #[error("{}", printable(&.0.msg))]
     Api(ApiError),
+    /// The login or the password is wrong, or may not be tried just now.
+    #[error("{}", printable(&.0.msg))]
+    Credentials(ApiError),
     /// Something answers, but not as an orchestrator does.
     #[error("{url} does not answer as an orchestrator does (HTTP status {status})")]
     NotAnOrchestrator { url: String, status: u16 },
@@ -56,6 +59,8 @@ pub(crate) enum Failure {
 pub(crate) struct Left {
     pub(crate) job: String,
     pub(crate) is_stopped: bool,
+    /// Whether it was started here.
+    pub(crate) is_ours: bool,
 }
 
 /// What is wrong with the command line.
@@ -84,6 +89,10 @@ pub(crate) enum UsageError {
     EmptyQuery,
     #[error("standard input can be either the nodes or the parameters, not both")]
     StdinTwice,
+    #[error("no password was given")]
+    NoPassword,
+    #[error("no login was given")]
+    NoLogin,
 }
 
 /// What is wrong with the configuration.
@@ -107,6 +116,12 @@ pub(crate) enum ConfigError {
     ServiceUrl { url: String, problem: &'static str },
     #[error("there is no token: {} does not exist", path.display())]
     NoToken { path: PathBuf },
+    #[error("cannot write the token file {}", path.display())]
+    TokenWrite {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot read the token file {}", path.display())]
     TokenRead {
         path: PathBuf,
@@ -125,8 +140,8 @@ pub(crate) enum ConfigError {
     CaForm { path: PathBuf },
 }
 
-const HOW_TO_GET_A_TOKEN: &str = "Get a token from whoever runs the orchestrator (pxp-orchestrator --config FILE create-token LOGIN) \
-and store it in that file, or name another with --token-file.";
+const HOW_TO_GET_A_TOKEN: &str = "Get one with 'puppet access login' (puppet-access login), or name the file of another with \
+--token-file.";
 
 impl Failure {
     /// How the program ends.
@@ -142,6 +157,7 @@ impl Failure {
             Self::Config(_)
             | Self::Connect(_)
             | Self::NotAnOrchestrator { .. }
+            | Self::Credentials(_)
             | Self::Lost { .. } => Exit::Connection,
             Self::Api(error) if error.http_status() == 401 => Exit::Connection,
             Self::Api(_)
@@ -156,7 +172,7 @@ impl Failure {
     /// What a person can do about it.
     pub(crate) fn next_step(&self) -> Option<String> {
         let step = match self {
-            Self::Usage(_) => "See 'puppet-task run --help' for examples.".to_owned(),
+            Self::Usage(_) => "See --help for examples.".to_owned(),
             Self::Config(error) => error.next_step(),
             Self::Connect(error) => error.next_step().to_owned(),
             Self::NotAnOrchestrator { .. } => {
@@ -168,6 +184,7 @@ impl Failure {
                     Some(Left {
                         job,
                         is_stopped: true,
+                        ..
                     }),
             } => {
                 format!("Job {job} was asked to stop; nodes that have started finish.")
@@ -177,12 +194,22 @@ impl Failure {
                     Some(Left {
                         job,
                         is_stopped: false,
+                        is_ours: false,
+                    }),
+            } => format!("Job {job} goes on."),
+            Self::Interrupted {
+                job:
+                    Some(Left {
+                        job,
+                        is_stopped: false,
+                        is_ours: true,
                     }),
             } => {
                 format!("Job {job} goes on: the orchestrator could not be told to stop it.")
             }
             Self::Api(error) => return api_next_step(error),
             Self::Interrupted { job: None }
+            | Self::Credentials(_)
             | Self::AnswerTooLarge { .. }
             | Self::Signals(_)
             | Self::Tls(_)
@@ -194,13 +221,14 @@ impl Failure {
     /// The error in the form of the API.
     pub(crate) fn document(&self) -> Value {
         let kind = match self {
-            Self::Api(error) => {
+            Self::Api(error) | Self::Credentials(error) => {
                 return json!({"kind": error.kind, "msg": error.msg, "details": error.details});
             }
             Self::Usage(_) => "puppet-task/usage",
             Self::Config(
                 ConfigError::NoToken { .. }
                 | ConfigError::TokenRead { .. }
+                | ConfigError::TokenWrite { .. }
                 | ConfigError::TokenForm { .. },
             ) => "puppet-task/token",
             Self::Config(_) => "puppet-task/configuration",
@@ -249,6 +277,9 @@ impl ConfigError {
             Self::ServiceUrl { .. } => "It is like https://puppet.example.com:8143.".to_owned(),
             Self::NoToken { .. } | Self::TokenForm { .. } => HOW_TO_GET_A_TOKEN.to_owned(),
             Self::TokenRead { .. } => "Check who may read it.".to_owned(),
+            Self::TokenWrite { .. } => {
+                "Name another file with --token-file, or use --print.".to_owned()
+            }
             Self::CaRead { .. } | Self::CaForm { .. } => "Give the CA certificates of your Puppet \
 (on a node: /etc/puppetlabs/puppet/ssl/certs/ca.pem) with --ca-cert, or as cacert in the configuration."
                 .to_owned(),
@@ -259,12 +290,19 @@ impl ConfigError {
 fn api_next_step(error: &ApiError) -> Option<String> {
     let step = match error.known()? {
         ErrorKind::UserUnauthenticated | ErrorKind::UserRevoked => {
-            "The token is not known, has expired or was revoked. ".to_owned() + HOW_TO_GET_A_TOKEN
+            HOW_TO_GET_A_TOKEN.to_owned()
         }
         ErrorKind::UnknownTask => {
             "'puppet-task show' lists the tasks; --environment chooses where they come from."
                 .to_owned()
         }
+        ErrorKind::NotPermitted | ErrorKind::PermissionDenied => {
+            "'puppet-access whoami' tells what the token permits; whoever runs the orchestrator gives \
+permissions (pxp-orchestrator role grant)."
+                .to_owned()
+        }
+        ErrorKind::LockedOut => "Wait, then try again.".to_owned(),
+        ErrorKind::UnknownJob => "'puppet-job list' lists the jobs.".to_owned(),
         ErrorKind::UnknownEnvironment => "Check --environment.".to_owned(),
         ErrorKind::ValidationError => {
             // Faults of parameters are told by their problem; other faults speak for themselves.

@@ -13,7 +13,7 @@ use crate::error::Failure;
 
 /// How many nodes are asked for at once: few round trips for a large job, and an answer of modest
 /// size as long as outputs are modest.
-const PAGE: u64 = 250;
+pub(crate) const PAGE: u64 = 250;
 
 /// What has happened since the last look.
 #[derive(Debug)]

@@ -2,11 +2,15 @@
 //! from elsewhere goes through [`crate::printable`].
 
 mod group;
+mod job;
 mod outcome;
 mod summary;
 mod task;
+mod user;
 
 pub(crate) use group::Groups;
+pub(crate) use job::{beginning, indented, job, job_list, sections, stopped};
 pub(crate) use outcome::outcome;
 pub(crate) use summary::{counts, summary};
 pub(crate) use task::{task, task_list};
+pub(crate) use user::user;

@@ -1,22 +1,19 @@
-//! `puppet-task run`: starts a job, follows it to its end, and says how it went.
+//! Starts a job or takes one up, follows it to its end, and says how it went.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
 use std::time::{Duration, Instant};
 
-use orchestrator_api::{Job, JobState, Node, NodeState, Scope, TaskRequest};
-use serde_json::{Map, Value};
+use orchestrator_api::{Job, JobState, Node, NodeState, TaskRequest};
 
-use crate::arguments::{Format, RunArguments};
+use crate::arguments::Format;
 use crate::client::Client;
-use crate::config::{Config, Surroundings};
-use crate::error::{Failure, Left, UsageError, chain};
+use crate::error::{Failure, Left, chain};
 use crate::exit::Exit;
 use crate::follow::{Follower, News, all_nodes};
 use crate::interrupt::{Interrupts, Second};
 use crate::screen::{self, Mood, Screen};
-use crate::{document, params, render, targets};
+use crate::{document, render};
 
 /// The first pause between two looks at a job. A quick task on one node ends within it.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -34,33 +31,44 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// From how many nodes on outcomes are grouped at the end instead of told one by one.
 const MANY_NODES: u64 = 20;
 
-/// Carries the command out.
+/// What makes a job, or which job it is.
+#[derive(Debug)]
+pub(crate) enum Start {
+    Task(Box<TaskRequest>),
+    /// A job that others have started, which Ctrl-C leaves alone.
+    Existing(String),
+}
+
+/// How it is shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) format: Format,
+    pub(crate) color: bool,
+    /// Whether the job is followed to its end.
+    pub(crate) wait: bool,
+}
+
+/// Starts a job and follows it.
 ///
 /// # Errors
 /// When the job cannot be started or not be followed.
-pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
-    let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
-    let request = request(&arguments, &config)?;
-    let client = Client::new(&config)?;
-    let is_json = arguments.common.format == Format::Json;
+pub(crate) async fn run(client: &Client, start: Start, options: Options) -> Result<Exit, Failure> {
+    let is_json = options.format == Format::Json;
     let mut run = Run {
-        client: &client,
+        client,
         interrupts: Interrupts::listen()?,
-        screen: Screen::new(config.color, is_json),
+        screen: Screen::new(options.color, is_json),
         job: None,
+        is_ours: true,
         is_stopped: false,
     };
-    run.screen.lines("Starting job ...");
-    // A first Ctrl-C does not drop this request: the job it may have started must be stopped.
-    let accepted = run.finish(client.start(&request)).await??;
-    let name = accepted.job.name;
+    let name = run.start(start).await?;
     run.job = Some(name.clone());
     let job = run.insist(&name, || client.job(&name)).await?;
-    run.screen.lines(&format!(
-        "New job ID: {name}\nNodes: {}\n\n",
-        job.node_count
-    ));
-    if arguments.no_wait {
+    if run.is_ours {
+        run.screen.lines(&render::beginning(&job));
+    }
+    if !options.wait {
         if is_json {
             screen::put(&document::job(&job, &[]));
         }
@@ -70,7 +78,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     run.screen.end_bar();
     let (job, groups) = outcome?;
     if is_json {
-        let nodes = run.insist(&name, || all_nodes(&client, &name)).await?;
+        let nodes = run.insist(&name, || all_nodes(client, &name)).await?;
         screen::put(&document::job(&job, &nodes));
     }
     let groups = groups.render();
@@ -88,42 +96,36 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     })
 }
 
-/// The request that the arguments ask for.
-fn request(arguments: &RunArguments, config: &Config) -> Result<TaskRequest, Failure> {
-    let stdin = |value: &Option<String>| value.as_deref() == Some("-");
-    if stdin(&arguments.params) && stdin(&arguments.targets.nodes) {
-        return Err(UsageError::StdinTwice.into());
-    }
-    let params: Map<String, Value> = match &arguments.params {
-        Some(value) => params::json(value, io::stdin())?,
-        None => params::inline(&arguments.inline)?,
-    };
-    let scope: Scope = targets::scope(&arguments.targets, io::stdin())?;
-    Ok(TaskRequest {
-        task: arguments.task.clone(),
-        params,
-        scope,
-        environment: config.environment.clone(),
-        description: arguments.description.clone(),
-        noop: (arguments.noop || config.noop).then_some(true),
-        timeout: None,
-        userdata: None,
-        targets: None,
-        plan_job: None,
-    })
-}
-
 /// A run of the command.
 struct Run<'a> {
     client: &'a Client,
     interrupts: Interrupts,
     screen: Screen,
     job: Option<String>,
+    /// Whether an interrupt stops the job, because it was started here.
+    is_ours: bool,
     /// Whether the orchestrator has been told to stop the job.
     is_stopped: bool,
 }
 
 impl Run<'_> {
+    /// Starts the job, if it does not run yet; gives its number.
+    async fn start(&mut self, start: Start) -> Result<String, Failure> {
+        let client = self.client;
+        // A first Ctrl-C does not drop this request: the job it may have started must be stopped.
+        let accepted = match start {
+            Start::Task(request) => {
+                self.screen.lines("Starting job ...");
+                self.finish(client.start(&request)).await??
+            }
+            Start::Existing(name) => {
+                self.is_ours = false;
+                return Ok(name);
+            }
+        };
+        Ok(accepted.job.name)
+    }
+
     /// Follows the job to its end and tells of it. What is left to tell is in the groups.
     async fn follow(&mut self, name: &str, job: &Job) -> Result<(Job, render::Groups), Failure> {
         let client = self.client;
@@ -175,8 +177,11 @@ impl Run<'_> {
         if !self.interrupts.asked() || self.is_stopped {
             return Ok(());
         }
+        if !self.is_ours {
+            return Err(self.interrupted());
+        }
         let client = self.client;
-        match self.finish(client.stop(name)).await? {
+        match self.finish(client.stop(name, false)).await? {
             Ok(_) => {
                 self.is_stopped = true;
                 self.screen.remark(&format!(
@@ -249,7 +254,11 @@ impl Run<'_> {
     fn interrupted(&self) -> Failure {
         let is_stopped = self.is_stopped;
         Failure::Interrupted {
-            job: self.job.clone().map(|job| Left { job, is_stopped }),
+            job: self.job.clone().map(|job| Left {
+                job,
+                is_stopped,
+                is_ours: self.is_ours,
+            }),
         }
     }
 }

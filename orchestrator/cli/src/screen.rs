@@ -112,6 +112,12 @@ impl Screen {
     }
 }
 
+/// How wide the terminal of standard output is; nothing when it is none.
+pub(crate) fn width() -> Option<usize> {
+    let (terminal_size::Width(columns), _) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(columns))
+}
+
 /// Whether the terminal can do more than print.
 fn is_capable() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term != "dumb")

@@ -2,8 +2,9 @@
 
 use orchestrator_api::TaskItem;
 
-use crate::arguments::{Format, ShowArguments};
-use crate::client::Client;
+use crate::access;
+use crate::arguments::Format;
+use crate::arguments::task::ShowArguments;
 use crate::config::{Config, Surroundings};
 use crate::error::Failure;
 use crate::exit::Exit;
@@ -16,7 +17,7 @@ use crate::screen::{self, Screen};
 /// When the orchestrator cannot be asked, or refuses.
 pub(crate) async fn show(arguments: &ShowArguments) -> Result<Exit, Failure> {
     let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
-    let client = Client::new(&config)?;
+    let client = access::client(&config).await?;
     let screen = Screen::new(config.color, arguments.common.format == Format::Json);
     let environment = config.environment.as_deref();
     match &arguments.task {

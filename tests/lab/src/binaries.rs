@@ -15,7 +15,7 @@ const PACKAGES: [&str; 6] = [
     "pxp-agent",
     "execution-wrapper",
     "orchestrator",
-    "puppet-task",
+    "client-tools",
 ];
 
 /// Set to anything but the empty text, this keeps the lab from building the product.
@@ -107,6 +107,8 @@ pub(crate) fn check() -> Result<(), LabError> {
         "execution-wrapper",
         "pxp-orchestrator",
         "puppet-task",
+        "puppet-job",
+        "puppet-access",
     ];
     match names.into_iter().map(bin).find(|path| !path.is_file()) {
         Some(missing) => Err(LabError::NotBuilt(missing)),

@@ -58,7 +58,7 @@ fn nodes(count: u64) -> String {
     clippy::cast_sign_loss,
     reason = "a float becomes the nearest whole number of seconds, never below zero"
 )]
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     // Where tenths matter they are shown.
     if (0.0..9.95).contains(&seconds) {
         let text = format!("{seconds:.1}");
@@ -78,12 +78,12 @@ fn duration(seconds: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn job(state: &str, states: &Value, duration: Option<&str>) -> Job {
+    pub(in super::super) fn job(state: &str, states: &Value, duration: Option<&str>) -> Job {
         let total: u64 = states
             .as_object()
             .unwrap()

@@ -1,6 +1,18 @@
 //! The real binary against a played orchestrator on loopback: what it asks, what it prints, and how
 //! it ends.
 
+#[expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a request that is not as expected fails the test"
+)]
+mod access;
+#[expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a request that is not as expected fails the test"
+)]
+mod jobs;
 mod support;
 
 use std::sync::mpsc;
@@ -269,7 +281,7 @@ fn a_second_ctrl_c_leaves_at_once() {
 #[test]
 fn refusals_are_one_line_with_a_next_step_and_a_truthful_exit_code() {
     for (status, kind, details, code, step) in [
-        (401, UNAUTHENTICATED, json!({}), 3, "create-token"),
+        (401, UNAUTHENTICATED, json!({}), 3, "puppet access login"),
         (
             404,
             "puppetlabs.orchestrator/unknown-task",

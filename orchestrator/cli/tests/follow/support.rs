@@ -54,15 +54,32 @@ impl Orchestrator {
                 connection.write_all((head + &body).as_bytes()).unwrap();
             }
         });
-        Self {
+        let started = Self {
             url,
             dir: tempfile::tempdir().unwrap(),
-        }
+        };
+        started.file("token", "secret-token\n");
+        started
     }
 
     /// Runs the binary against this orchestrator, with `stdin` as its standard input.
     pub(crate) fn puppet_task(&self, arguments: &[&str], stdin: &str) -> Output {
-        let mut child = self.spawn(arguments);
+        Self::finish(self.spawn(arguments), stdin)
+    }
+
+    /// Runs `puppet-job` against this orchestrator.
+    pub(crate) fn puppet_job(&self, arguments: &[&str]) -> Output {
+        let child = self.spawn_tool(env!("CARGO_BIN_EXE_puppet-job"), arguments);
+        Self::finish(child, "")
+    }
+
+    /// Runs `puppet-access` against this orchestrator, with `stdin` as its standard input.
+    pub(crate) fn puppet_access(&self, arguments: &[&str], stdin: &str) -> Output {
+        let child = self.spawn_tool(env!("CARGO_BIN_EXE_puppet-access"), arguments);
+        Self::finish(child, stdin)
+    }
+
+    fn finish(mut child: Child, stdin: &str) -> Output {
         child
             .stdin
             .take()
@@ -72,11 +89,20 @@ impl Orchestrator {
         child.wait_with_output().unwrap()
     }
 
-    /// Starts the binary against this orchestrator.
+    /// Where the token is.
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.dir.path().join("token")
+    }
+
+    /// Starts `puppet-task` against this orchestrator.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
-        let token = self.file("token", "secret-token\n");
+        self.spawn_tool(env!("CARGO_BIN_EXE_puppet-task"), arguments)
+    }
+
+    fn spawn_tool(&self, binary: &str, arguments: &[&str]) -> Child {
+        let token = self.token_file();
         let options = json!({"options": {"service-url": self.url, "token-file": token}});
-        Command::new(env!("CARGO_BIN_EXE_puppet-task"))
+        Command::new(binary)
             .args(arguments)
             .env(
                 "PXP_CLIENT_CONFIG",

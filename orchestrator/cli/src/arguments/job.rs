@@ -1,0 +1,216 @@
+//! `puppet-job`.
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use orchestrator_api::{JobOrder, JobType, Order};
+
+use super::{CONFIGURATION_AND_EXIT_CODES, CommonArguments};
+
+/// Looks after the jobs of the orchestrator.
+#[derive(Debug, Parser)]
+#[command(
+    name = "puppet-job",
+    version,
+    disable_version_flag = true,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_long_help = CONFIGURATION_AND_EXIT_CODES
+)]
+pub(crate) struct JobArguments {
+    #[command(subcommand)]
+    pub(crate) command: JobCommand,
+    /// Print the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version, global = true, display_order = 1000)]
+    version: Option<bool>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Describe a job with its nodes, or list the latest jobs
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(ShowArguments),
+    /// List jobs
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArguments),
+    /// Follow a job that runs to its end
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArguments),
+    /// Stop a job
+    #[command(after_help = STOP_EXAMPLES)]
+    Stop(StopArguments),
+}
+
+impl JobCommand {
+    pub(crate) fn common(&self) -> &CommonArguments {
+        match self {
+            Self::Show(arguments) => &arguments.common,
+            Self::List(arguments) => &arguments.common,
+            Self::Watch(arguments) => &arguments.common,
+            Self::Stop(arguments) => &arguments.common,
+        }
+    }
+}
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  puppet-job show 81                  the job, and its nodes by how they ended
+  puppet-job show 81 --format json    all of it, for a program
+  puppet-job show                     the latest jobs";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  puppet-job list                              the latest 50 jobs
+  puppet-job list --type task --task service   those that ran tasks with 'service' in their name
+  puppet-job list --limit 10 --order-by owner --order asc";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  puppet-job watch 81     as if it had been started here
+
+Ctrl-C leaves the job alone: it goes on.";
+
+const STOP_EXAMPLES: &str = "\
+Examples:
+  puppet-job stop 81            nodes that have started finish, the others are skipped
+  puppet-job stop 81 --force    ends what runs on the nodes, too";
+
+/// `show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    /// The job's number; without it the latest jobs are listed
+    pub(crate) job: Option<String>,
+    /// How many jobs to list
+    #[arg(long, value_name = "COUNT", conflicts_with = "job", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// How many jobs
+    #[arg(long, value_name = "COUNT", default_value = "50", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub(crate) limit: u64,
+    /// How many of the first ones to leave out
+    #[arg(long, value_name = "COUNT", default_value = "0")]
+    pub(crate) offset: u64,
+    /// Only jobs of this type
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    pub(crate) job_type: Option<TypeWord>,
+    /// Only jobs of tasks with this in their name
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) task: Option<String>,
+    /// What decides the order
+    #[arg(long, value_name = "KEY", value_enum, default_value = "timestamp")]
+    pub(crate) order_by: OrderWord,
+    /// Which way round
+    #[arg(long, value_name = "WAY", value_enum, default_value = "desc")]
+    pub(crate) order: WayWord,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+}
+
+/// `watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArguments {
+    /// The job's number
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+}
+
+/// `stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArguments {
+    /// The job's number
+    pub(crate) job: String,
+    /// End what runs on the nodes, too
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+}
+
+/// The types of jobs that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum TypeWord {
+    Task,
+    Deploy,
+    PlanTask,
+}
+
+/// The keys that jobs are ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OrderWord {
+    Timestamp,
+    Name,
+    Owner,
+    Environment,
+    State,
+}
+
+/// The two ways round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WayWord {
+    Asc,
+    Desc,
+}
+
+impl From<TypeWord> for JobType {
+    fn from(word: TypeWord) -> Self {
+        match word {
+            TypeWord::Task => Self::Task,
+            TypeWord::Deploy => Self::Deploy,
+            TypeWord::PlanTask => Self::PlanTask,
+        }
+    }
+}
+
+impl From<OrderWord> for JobOrder {
+    fn from(word: OrderWord) -> Self {
+        match word {
+            OrderWord::Timestamp => Self::Timestamp,
+            OrderWord::Name => Self::Name,
+            OrderWord::Owner => Self::Owner,
+            OrderWord::Environment => Self::Environment,
+            OrderWord::State => Self::State,
+        }
+    }
+}
+
+impl From<WayWord> for Order {
+    fn from(word: WayWord) -> Self {
+        match word {
+            WayWord::Asc => Self::Asc,
+            WayWord::Desc => Self::Desc,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        JobArguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_job_and_a_limit_exclude_each_other() {
+        let parse = |line: &str| JobArguments::try_parse_from(line.split(' ')).map(drop);
+        assert!(parse("puppet-job show 7").is_ok());
+        assert!(parse("puppet-job show --limit 7").is_ok());
+        assert!(parse("puppet-job show 7 --limit 7").is_err());
+        assert!(parse("puppet-job list --limit 0").is_err());
+        assert!(parse("puppet-job list --type plan_task --order asc").is_ok());
+        assert!(parse("puppet-job stop").is_err());
+    }
+}
