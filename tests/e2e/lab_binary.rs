@@ -168,6 +168,8 @@ fn an_ordinary_user_runs_the_lab_too() {
         "pxp-agent",
         "execution-wrapper",
         "pxp-orchestrator",
+        "puppet-access",
+        "puppet-job",
         "puppet-task",
     ];
     for name in names {
