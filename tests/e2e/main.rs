@@ -17,5 +17,6 @@ mod foreign_clients;
 mod lab_binary;
 mod live;
 mod policy;
+mod sandbox;
 mod support;
 mod tasks;

@@ -5,8 +5,8 @@
 //! The promise, today: a task runs in a tree of processes of its own, in a cgroup or in a PID
 //! namespace. It has exactly the environment, standard input and descriptors it was given. It ends
 //! when its main process does, at its time limit, or when it is stopped, and then nothing of its
-//! tree is left. Its report is written after that, and only then. What a task may read or change on
-//! the host is not limited yet: see the README beside this crate.
+//! tree is left. Its report is written after that, and only then. What it may read or change on the
+//! host is what its [`profile`] leaves it.
 
 pub mod cgroup;
 mod delivery;
