@@ -10,6 +10,7 @@ use serde_json::to_vec;
 
 use super::Node;
 use crate::delivery::{is_error, pass_on};
+use crate::inventory::Nearness;
 use crate::route::{Hop, Origin, next_hop};
 use crate::subscription::Query;
 use crate::{LinkKind, Output, Role, SessionId, Verdict};
@@ -108,7 +109,8 @@ impl Node {
         message.envelope.hops = message.envelope.hops.saturating_sub(1);
         match (why, self.config.role) {
             (ErrorKind::NotConnected, _) => {
-                self.absent.push(&target, Origin::Here, message)?;
+                let origin = self.origin_of_sender(session, &message.envelope.sender);
+                self.absent.push(&target, origin, message)?;
                 self.counters.waited += 1;
                 Ok(())
             }
@@ -117,6 +119,18 @@ impl Node {
                 .pass(now, Origin::Here, &target, message)
                 .map_err(|refused| Box::new(refused.0)),
             _ => Err(Box::new(message)),
+        }
+    }
+
+    /// Where a message has come from whose session is not known any more, as far as it matters: what
+    /// another primary has passed on is not passed on to a third.
+    fn origin_of_sender(&self, session: SessionId, sender: &Uri) -> Origin {
+        let place = self.inventory.best(sender, |_| true);
+        let ours = place.is_some_and(|place| place.nearness > Nearness::Beside);
+        if ours || *sender == self.author.uri {
+            Origin::Here
+        } else {
+            Origin::Beside(session)
         }
     }
 

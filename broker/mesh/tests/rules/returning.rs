@@ -156,3 +156,44 @@ fn a_message_whose_uplink_is_found_dead_goes_up_another_or_waits_for_one() {
         "{last:?}"
     );
 }
+
+#[test]
+fn what_another_primary_has_passed_on_is_not_passed_on_to_a_third() {
+    let mut node = primary(|_| {});
+    for (session, name) in [(PEER, "primary-2"), (OTHER_LINK, "primary-3")] {
+        link(&mut node, session, name, LinkKind::Peer);
+        let clients = match session {
+            PEER => vec![news("far/controller", 1, true)],
+            _ => vec![],
+        };
+        node.link_frame(0, session, snapshot(1, true, clients))
+            .unwrap();
+    }
+    outputs(&mut node);
+    // From a client here, and from one of another primary: both were handed out to a dead session.
+    for (session, from, hands_on) in [
+        (CONTROLLER, "c/controller", true),
+        (PEER, "far/controller", false),
+    ] {
+        connect(&mut node, A, "a/agent", 2);
+        outputs(&mut node);
+        let sent = message(1, from, "a/agent");
+        say(&mut node, session, sent.clone());
+        let (dead, back) = handed_out(&mut node);
+        node.client_disconnected(0, dead);
+        node.undeliverable(0, dead, back, ErrorKind::NotConnected);
+        outputs(&mut node);
+        // The agent is back at a third primary.
+        node.link_frame(0, OTHER_LINK, delta(1, vec![news("a/agent", 3, true)]))
+            .unwrap();
+        if hands_on {
+            sole_delivery(&mut node, OTHER_LINK, &sent);
+        } else {
+            let kind = sole_error(&mut node, PEER, from, &sent);
+            assert_eq!(kind, ErrorKind::NotConnected);
+        }
+        node.link_frame(0, OTHER_LINK, delta(1, vec![news("a/agent", 3, false)]))
+            .unwrap();
+        outputs(&mut node);
+    }
+}
