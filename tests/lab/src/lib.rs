@@ -293,17 +293,24 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        self.shut_down();
         if std::thread::panicking() {
             self.site.keep();
             #[expect(
                 clippy::print_stderr,
-                reason = "a failing test says where its logs are"
+                reason = "a failing test says what its processes said last: where tests run by \
+                          themselves, the logs are gone afterwards"
             )]
             {
                 eprintln!("the logs of the lab: {}", self.site.logs_dir().display());
+                for process in &mut *self.processes() {
+                    let pid = process
+                        .pid()
+                        .map_or_else(|| "ended".to_owned(), |pid| format!("pid {pid}"));
+                    eprintln!("{} ({pid}):\n{}", process.name(), process.tail());
+                }
             }
         }
+        self.shut_down();
     }
 }
 

@@ -258,7 +258,7 @@ impl Process {
     }
 
     /// The last lines it has logged since its start.
-    fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         let read = || -> io::Result<String> {
             let mut log = File::open(&self.log)?;
             let length = log.metadata()?.len();
