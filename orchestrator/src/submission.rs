@@ -78,6 +78,9 @@ pub(crate) fn prepare(
     if request.timeout == Some(0) {
         return Err(invalid("the timeout is zero"));
     }
+    if request.concurrency == Some(0) {
+        return Err(invalid("the concurrency is zero"));
+    }
     let noop = request.noop.unwrap_or_default();
     let name = task.name.to_string();
     if noop && !task.supports_noop() {
@@ -127,6 +130,7 @@ pub(crate) fn prepare(
             params,
             scope: request.scope,
             environment,
+            concurrency: request.concurrency,
             timeout: request.timeout,
             notes,
             rerun_of: origin.rerun_of.map(|job| job.to_string()),
@@ -136,7 +140,7 @@ pub(crate) fn prepare(
         files,
         time_limit,
         nodes: transactions(nodes),
-        concurrency: None,
+        concurrency: request.concurrency,
         plan_job: origin.plan_job,
         at,
     };

@@ -24,6 +24,9 @@ pub struct TaskRequest {
     /// Only look, where the task supports that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noop: Option<bool>,
+    /// How many of the nodes may run it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u64>,
     /// How many seconds the task may take on each node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,

@@ -247,6 +247,9 @@ pub struct TaskOptions {
     pub scope: Scope,
     /// The environment that the task comes from.
     pub environment: String,
+    /// How many of the nodes may run it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u64>,
     /// How many seconds the task may take on each node.
     pub timeout: Option<u64>,
     /// What was decided for the caller: nodes that were left out because they are not permitted.

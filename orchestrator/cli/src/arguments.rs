@@ -7,7 +7,7 @@ pub(crate) mod task;
 
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 
 /// Where configuration is read and how the tools end, below the long help of puppet-task and
@@ -35,10 +35,23 @@ pub(crate) struct TargetArguments {
     pub(crate) node_group: Option<String>,
 }
 
+/// How a job that is started is followed.
+#[derive(Debug, Default, Args)]
+pub(crate) struct FollowArguments {
+    /// Print the number of the job and leave it to run
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// A number of things of which there is at least one.
+pub(crate) fn count() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(1..)
+}
+
 /// What all commands take.
 #[derive(Debug, Default, Args)]
 pub(crate) struct CommonArguments {
-    /// The environment that the task comes from [default: the server's]
+    /// The environment [default: the configuration's, then the server's]
     #[arg(short, long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) environment: Option<String>,
     /// How to show the outcome

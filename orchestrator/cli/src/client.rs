@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use orchestrator_api::rbac::{CurrentUser, TokenAnswer, TokenRequest};
 use orchestrator_api::{
-    ApiError, Events, InventoryItem, Job, JobAccepted, Jobs, JobsQuery, NodeState, Nodes, Services,
-    StopAccepted, StopRequest, TaskDetail, TaskList, TaskRequest, path,
+    ApiError, DeployRequest, Events, InventoryItem, Job, JobAccepted, Jobs, JobsQuery, NodeState,
+    Nodes, RerunRequest, Services, StopAccepted, StopRequest, TaskDetail, TaskList, TaskRequest, path,
 };
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Url, redirect};
@@ -191,9 +191,21 @@ impl Client {
         self.get(path::JOBS, &pairs).await
     }
 
-    /// Starts a job.
-    pub(crate) async fn start(&self, request: &TaskRequest) -> Result<JobAccepted, Failure> {
+    /// Starts a job that runs a task.
+    pub(crate) async fn run_task(&self, request: &TaskRequest) -> Result<JobAccepted, Failure> {
         self.call(Method::POST, path::COMMAND_TASK, &[], Some(request))
+            .await
+    }
+
+    /// Starts a job that runs Puppet.
+    pub(crate) async fn deploy(&self, request: &DeployRequest) -> Result<JobAccepted, Failure> {
+        self.call(Method::POST, path::COMMAND_DEPLOY, &[], Some(request))
+            .await
+    }
+
+    /// Starts an ended job once more.
+    pub(crate) async fn rerun(&self, request: &RerunRequest) -> Result<JobAccepted, Failure> {
+        self.call(Method::POST, path::COMMAND_RERUN, &[], Some(request))
             .await
     }
 

@@ -1,13 +1,15 @@
 //! `--format json`: one document, with the keys that programs around the original read
-//! (`job_id`, `state`, `options`, `items` of `name`, `state`, `results`, `detail`) and more.
+//! (`job_id`, `state`, `options`, `items` of `name`, `state`, `results`, `detail`, `metrics`) and more.
 
-use orchestrator_api::{Job, Node, NodeState};
+use orchestrator_api::{Job, JobOptions, Node, NodeState};
 use serde_json::{Value, json};
 
 use crate::error::Failure;
+use crate::render::Counts;
 
 /// A job and its nodes.
 pub(crate) fn job(job: &Job, nodes: &[Node]) -> Value {
+    let is_puppet_run = matches!(job.options, JobOptions::Deploy(_));
     json!({
         "job_id": job.name,
         "state": job.state,
@@ -21,11 +23,11 @@ pub(crate) fn job(job: &Job, nodes: &[Node]) -> Value {
         "started_timestamp": job.started_timestamp,
         "finished_timestamp": job.finished_timestamp,
         "duration": job.duration.as_ref().and_then(|text| text.parse::<f64>().ok()),
-        "items": nodes.iter().map(node).collect::<Vec<_>>(),
+        "items": nodes.iter().map(|it| node(it, is_puppet_run)).collect::<Vec<_>>(),
     })
 }
 
-fn node(node: &Node) -> Value {
+fn node(node: &Node, is_puppet_run: bool) -> Value {
     let mut item = json!({
         "name": node.name,
         "state": node.state,
@@ -34,10 +36,20 @@ fn node(node: &Node) -> Value {
         "finish_timestamp": node.finish_timestamp,
         "results": node.result,
     });
-    if node.state != NodeState::Finished
-        && let Value::Object(item) = &mut item
-    {
-        item.insert("detail".to_owned(), Value::Object(node.details.clone()));
+    let Value::Object(members) = &mut item else {
+        return item;
+    };
+    if node.state != NodeState::Finished || is_puppet_run {
+        members.insert("detail".to_owned(), Value::Object(node.details.clone()));
+    }
+    if is_puppet_run {
+        let counts = node.result.as_ref().and_then(Value::as_object);
+        let counts = counts.and_then(Counts::of).unwrap_or_default();
+        members.insert("metrics".to_owned(), counts.document());
+        members.insert(
+            "transaction_uuid".to_owned(),
+            json!(node.transaction_uuid),
+        );
     }
     item
 }

@@ -1,10 +1,13 @@
-//! `puppet-job`: looks after jobs.
+//! `puppet-job`: runs Puppet, and looks after jobs.
 
-use orchestrator_api::JobsQuery;
+use std::io;
+
+use orchestrator_api::{DeployRequest, JobsQuery, RerunOnly, RerunRequest, RunFlags, Words};
 
 use crate::arguments::Format;
 use crate::arguments::job::{
-    ListArguments, OrderWord, ShowArguments, StopArguments, WatchArguments, WayWord,
+    ListArguments, OrderWord, RerunArguments, RunArguments, ShowArguments, StopArguments,
+    WatchArguments, WayWord,
 };
 use crate::config::{Config, Surroundings};
 use crate::error::Failure;
@@ -12,10 +15,75 @@ use crate::exit::Exit;
 use crate::follow::all_nodes;
 use crate::run::{self, Start};
 use crate::screen::{self, Screen};
-use crate::{access, document, render};
+use crate::{access, document, params, render, targets};
 
 /// How many jobs are listed, as by the original.
 const LATEST: u64 = 50;
+
+/// `run`.
+///
+/// # Errors
+/// When the job cannot be started or not be followed.
+pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
+    let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
+    let request = request(&arguments, &config)?;
+    let client = access::client(&config).await?;
+    let options = run::Options {
+        format: arguments.common.format,
+        color: config.color,
+        wait: !arguments.follow.no_wait,
+    };
+    run::run(&client, Start::Deploy(Box::new(request)), options).await
+}
+
+/// The request that the arguments ask for. What the configuration says of noop and environment holds
+/// unless the arguments say otherwise.
+fn request(arguments: &RunArguments, config: &Config) -> Result<DeployRequest, Failure> {
+    let words = |text: &Option<String>| text.clone().map(Words::Text);
+    let noop = arguments.noop || config.noop && !arguments.no_noop;
+    Ok(DeployRequest {
+        environment: config.environment.clone(),
+        scope: Some(targets::scope(&arguments.targets, io::stdin())?),
+        concurrency: arguments.concurrency,
+        description: arguments.description.clone(),
+        enforce_environment: arguments.no_enforce_environment.then_some(false),
+        timeout: arguments.timeout,
+        userdata: None,
+        target: None,
+        flags: RunFlags {
+            noop: noop.then_some(true),
+            no_noop: arguments.no_noop.then_some(true),
+            tags: words(&arguments.tags),
+            skip_tags: words(&arguments.skip_tags),
+            ..RunFlags::default()
+        },
+    })
+}
+
+/// `rerun`.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn rerun(arguments: RerunArguments) -> Result<Exit, Failure> {
+    let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
+    let params = match &arguments.params {
+        Some(value) => params::json(value, io::stdin())?,
+        None => serde_json::Map::new(),
+    };
+    let request = RerunRequest {
+        job: arguments.job,
+        only: arguments.failed.then_some(RerunOnly::Failed),
+        params,
+        description: arguments.description,
+    };
+    let client = access::client(&config).await?;
+    let options = run::Options {
+        format: arguments.common.format,
+        color: config.color,
+        wait: !arguments.follow.no_wait,
+    };
+    run::run(&client, Start::Rerun(Box::new(request)), options).await
+}
 
 /// `show`: one job with its nodes, or the latest ones.
 ///
@@ -41,7 +109,7 @@ pub(crate) async fn show(arguments: &ShowArguments) -> Result<Exit, Failure> {
     }
     let screen = Screen::new(config.color, false);
     screen.lines(&render::job(&job));
-    for section in render::sections(&nodes) {
+    for section in render::sections(&nodes, render::Manner::of(&job)) {
         screen.headline(section.mood, &section.headline, "");
         for (mood, headline, body) in section.groups {
             screen.headline(mood, &format!("  {headline}"), &render::indented(&body));

@@ -86,6 +86,8 @@ async fn execute(command: Command) -> Result<Exit, Failure> {
         Command::Task(TaskCommand::Run(arguments)) => task::run(arguments).await,
         Command::Task(TaskCommand::Show(arguments)) => show::show(&arguments).await,
         Command::Task(TaskCommand::Why(arguments)) => why::why(&arguments).await,
+        Command::Job(JobCommand::Run(arguments)) => job::run(arguments).await,
+        Command::Job(JobCommand::Rerun(arguments)) => job::rerun(arguments).await,
         Command::Job(JobCommand::Show(arguments)) => job::show(&arguments).await,
         Command::Job(JobCommand::List(arguments)) => job::list(&arguments).await,
         Command::Job(JobCommand::Watch(arguments)) => job::watch(arguments).await,

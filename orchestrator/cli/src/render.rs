@@ -4,13 +4,15 @@
 mod group;
 mod job;
 mod outcome;
+mod puppet;
 mod summary;
 mod task;
 mod user;
 
 pub(crate) use group::Groups;
 pub(crate) use job::{beginning, indented, job, job_list, sections, stopped};
-pub(crate) use outcome::outcome;
+pub(crate) use outcome::{Manner, outcome};
+pub(crate) use puppet::Counts;
 pub(crate) use summary::{counts, summary};
 pub(crate) use task::{task, task_list};
 pub(crate) use user::user;

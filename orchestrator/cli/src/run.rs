@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use orchestrator_api::{Job, JobState, Node, NodeState, TaskRequest};
+use orchestrator_api::{
+    DeployRequest, Job, JobState, Node, NodeState, RerunRequest, TaskRequest,
+};
 
 use crate::arguments::Format;
 use crate::client::Client;
@@ -28,13 +30,12 @@ const AWAY_LIMIT: Duration = Duration::from_secs(120);
 /// The longest pause between two attempts to reach an orchestrator that went away.
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// From how many nodes on outcomes are grouped at the end instead of told one by one.
-const MANY_NODES: u64 = 20;
-
 /// What makes a job, or which job it is.
 #[derive(Debug)]
 pub(crate) enum Start {
     Task(Box<TaskRequest>),
+    Deploy(Box<DeployRequest>),
+    Rerun(Box<RerunRequest>),
     /// A job that others have started, which Ctrl-C leaves alone.
     Existing(String),
 }
@@ -113,11 +114,13 @@ impl Run<'_> {
     async fn start(&mut self, start: Start) -> Result<String, Failure> {
         let client = self.client;
         // A first Ctrl-C does not drop this request: the job it may have started must be stopped.
+        if !matches!(start, Start::Existing(_)) {
+            self.screen.lines("Starting job ...");
+        }
         let accepted = match start {
-            Start::Task(request) => {
-                self.screen.lines("Starting job ...");
-                self.finish(client.start(&request)).await??
-            }
+            Start::Task(request) => self.finish(client.run_task(&request)).await??,
+            Start::Deploy(request) => self.finish(client.deploy(&request)).await??,
+            Start::Rerun(request) => self.finish(client.rerun(&request)).await??,
             Start::Existing(name) => {
                 self.is_ours = false;
                 return Ok(name);
@@ -131,7 +134,7 @@ impl Run<'_> {
         let client = self.client;
         let mut follower = Follower::new(client, name);
         let mut teller = Teller {
-            is_many: job.node_count > MANY_NODES,
+            manner: render::Manner::of(job),
             ended: BTreeMap::new(),
             groups: render::Groups::default(),
         };
@@ -282,8 +285,7 @@ impl Away {
 
 /// Tells of nodes as they end.
 struct Teller {
-    /// Whether outcomes are grouped at the end.
-    is_many: bool,
+    manner: render::Manner,
     ended: BTreeMap<NodeState, u64>,
     groups: render::Groups,
 }
@@ -292,7 +294,7 @@ impl Teller {
     fn tell(&mut self, screen: &Screen, news: Vec<News>, running: u64) {
         for item in news {
             match item {
-                News::Started(name) if !self.is_many => {
+                News::Started(name) if !self.manner.is_grouped => {
                     screen.lines(&format!(
                         "Started on {} ...",
                         crate::printable::printable(&name)
@@ -311,10 +313,10 @@ impl Teller {
 
     fn tell_end(&mut self, screen: &Screen, node: &Node) {
         *self.ended.entry(node.state).or_default() += 1;
-        let outcome = render::outcome(node);
+        let outcome = render::outcome(node, self.manner);
         let name = crate::printable::printable(&node.name);
         let headline = format!("{} {name}", outcome.verb);
-        if self.is_many {
+        if self.manner.is_grouped {
             // With a bar that counts, only what went wrong is worth a line.
             if !screen.has_bar() || outcome.mood() != Mood::Good {
                 screen.headline(outcome.mood(), &headline, "");

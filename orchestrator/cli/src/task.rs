@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let options = run::Options {
         format: arguments.common.format,
         color: config.color,
-        wait: !arguments.no_wait,
+        wait: !arguments.follow.no_wait,
     };
     run::run(&client, Start::Task(Box::new(request)), options).await
 }
@@ -47,7 +47,8 @@ fn request(arguments: &RunArguments, config: &Config) -> Result<TaskRequest, Fai
         environment: config.environment.clone(),
         description: arguments.description.clone(),
         noop: (arguments.noop || config.noop).then_some(true),
-        timeout: None,
+        concurrency: arguments.concurrency,
+        timeout: arguments.timeout,
         userdata: None,
         targets: None,
         plan_job: None,

@@ -204,7 +204,7 @@ async fn last_run(client: &Client, node: &str) -> Result<Option<Finding>, Failur
 }
 
 fn ended(job: &str, node: &Node) -> Finding {
-    let outcome = render::outcome(node);
+    let outcome = render::outcome(node, render::Manner::default());
     let first = outcome.body.lines().next().unwrap_or_default().trim();
     let at = node.timestamp.map(|at| format!(" at {at}"));
     let at = at.unwrap_or_default();

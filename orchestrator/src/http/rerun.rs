@@ -91,6 +91,7 @@ fn task(
         environment: Some(options.environment),
         description: Some(request.description.unwrap_or(options.description)),
         noop: Some(options.noop),
+        concurrency: options.concurrency,
         timeout: options.timeout,
         userdata,
         targets: None,

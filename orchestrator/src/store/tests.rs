@@ -74,6 +74,7 @@ fn options(task: &str) -> TaskOptions {
         params: Map::new(),
         scope: Scope::Nodes(vec!["a".to_owned()]),
         environment: "production".to_owned(),
+        concurrency: None,
         timeout: None,
         notes: vec![],
         rerun_of: None,

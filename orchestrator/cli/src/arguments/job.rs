@@ -1,12 +1,14 @@
 //! `puppet-job`.
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use orchestrator_api::{JobOrder, JobType, Order};
 
-use super::{CONFIGURATION_AND_EXIT_CODES, CommonArguments};
+use super::{
+    CONFIGURATION_AND_EXIT_CODES, CommonArguments, FollowArguments, TargetArguments, count,
+};
 
-/// Looks after the jobs of the orchestrator.
+/// Runs Puppet on many nodes at once, and looks after the jobs of the orchestrator.
 #[derive(Debug, Parser)]
 #[command(
     name = "puppet-job",
@@ -29,6 +31,12 @@ pub(crate) struct JobArguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
+    /// Run Puppet on nodes and follow it to its end
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArguments),
+    /// Run an ended job once more, as a new job, and follow it to its end
+    #[command(after_help = RERUN_EXAMPLES)]
+    Rerun(RerunArguments),
     /// Describe a job with its nodes, or list the latest jobs
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArguments),
@@ -46,6 +54,8 @@ pub(crate) enum JobCommand {
 impl JobCommand {
     pub(crate) fn common(&self) -> &CommonArguments {
         match self {
+            Self::Run(arguments) => &arguments.common,
+            Self::Rerun(arguments) => &arguments.common,
             Self::Show(arguments) => &arguments.common,
             Self::List(arguments) => &arguments.common,
             Self::Watch(arguments) => &arguments.common,
@@ -53,6 +63,25 @@ impl JobCommand {
         }
     }
 }
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  Two nodes, each in its own environment:
+    puppet-job run --nodes web1.example.com,web2.example.com
+  What a branch would change on all web servers, five at a time:
+    puppet-job run --query 'nodes[certname] { certname ~ \"web\" }' -e feature --noop --concurrency 5
+  Nodes from a file, one a line; only resources with a tag:
+    puppet-job run --nodes @nodes.txt --tags ssh
+
+Without --noop and --no-noop each node does what its puppet.conf says.
+Ctrl-C stops the job: nodes that have started finish, the others are skipped. Twice leaves at once.";
+
+const RERUN_EXAMPLES: &str = "\
+Examples:
+  puppet-job rerun 81             on all of its nodes
+  puppet-job rerun 81 --failed    only where it did not end well
+  puppet-job rerun 81 --params @secrets.json
+                                  secret parameters are stored nowhere, and are given again";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -77,13 +106,68 @@ Examples:
   puppet-job stop 81            nodes that have started finish, the others are skipped
   puppet-job stop 81 --force    ends what runs on the nodes, too";
 
+/// `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) targets: TargetArguments,
+    /// Let each node use its own environment, whatever --environment says
+    #[arg(long)]
+    pub(crate) no_enforce_environment: bool,
+    /// Only say what would be changed
+    #[arg(long, conflicts_with = "no_noop")]
+    pub(crate) noop: bool,
+    /// Change things, also on nodes that are configured to look only
+    #[arg(long)]
+    pub(crate) no_noop: bool,
+    /// Only resources with one of these tags, commas between
+    #[arg(long, value_name = "TAGS", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) tags: Option<String>,
+    /// No resources with one of these tags
+    #[arg(long, value_name = "TAGS", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) skip_tags: Option<String>,
+    /// How many nodes may run at once [default: as many as the orchestrator's limit allows]
+    #[arg(long, value_name = "COUNT", value_parser = count())]
+    pub(crate) concurrency: Option<u64>,
+    /// How many seconds Puppet may take on a node [default: the orchestrator's]
+    #[arg(long, value_name = "SECONDS", value_parser = count())]
+    pub(crate) timeout: Option<u64>,
+    /// What the job is for, kept with it
+    #[arg(long, value_name = "TEXT", alias = "job-description")]
+    pub(crate) description: Option<String>,
+    #[command(flatten)]
+    pub(crate) follow: FollowArguments,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+}
+
+/// `rerun`.
+#[derive(Debug, Args)]
+pub(crate) struct RerunArguments {
+    /// The ended job's number
+    pub(crate) job: String,
+    /// Only on nodes where it did not end well: failed, errored, skipped and stopped ones
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Parameters to give again or to replace, as a JSON object, in a file (@FILE) or on standard input (-)
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    pub(crate) params: Option<String>,
+    /// What the job is for, kept with it [default: what the ended one was for]
+    #[arg(long, value_name = "TEXT", alias = "job-description")]
+    pub(crate) description: Option<String>,
+    #[command(flatten)]
+    pub(crate) follow: FollowArguments,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+}
+
 /// `show`.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArguments {
     /// The job's number; without it the latest jobs are listed
     pub(crate) job: Option<String>,
     /// How many jobs to list
-    #[arg(long, value_name = "COUNT", conflicts_with = "job", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    #[arg(long, value_name = "COUNT", conflicts_with = "job", value_parser = count())]
     pub(crate) limit: Option<u64>,
     #[command(flatten)]
     pub(crate) common: CommonArguments,
@@ -93,7 +177,7 @@ pub(crate) struct ShowArguments {
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
     /// How many jobs
-    #[arg(long, value_name = "COUNT", default_value = "50", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    #[arg(long, value_name = "COUNT", default_value = "50", value_parser = count())]
     pub(crate) limit: u64,
     /// How many of the first ones to leave out
     #[arg(long, value_name = "COUNT", default_value = "0")]
@@ -204,8 +288,31 @@ mod tests {
     }
 
     #[test]
-    fn a_job_and_a_limit_exclude_each_other() {
+    fn the_originals_options_of_a_run_are_taken() {
+        let line = "puppet-job run -n a,b -e dev --noop --concurrency 4 --description why \
+                    --no-enforce-environment --format json --service-url https://x:8143 --debug";
+        let parsed = JobArguments::try_parse_from(line.split_whitespace()).unwrap();
+        let JobCommand::Run(run) = parsed.command else {
+            panic!()
+        };
+        assert_eq!(run.targets.nodes.as_deref(), Some("a,b"));
+        assert_eq!(
+            (run.concurrency, run.noop, run.no_noop),
+            (Some(4), true, false)
+        );
+        assert!(run.no_enforce_environment);
+        assert_eq!(run.description.as_deref(), Some("why"));
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_refused() {
         let parse = |line: &str| JobArguments::try_parse_from(line.split(' ')).map(drop);
+        assert!(parse("puppet-job run -n a --no-noop").is_ok());
+        assert!(parse("puppet-job run -n a --noop --no-noop").is_err());
+        assert!(parse("puppet-job run -n a --concurrency 0").is_err());
+        assert!(parse("puppet-job run").is_err());
+        assert!(parse("puppet-job rerun 7 --failed").is_ok());
+        assert!(parse("puppet-job rerun").is_err());
         assert!(parse("puppet-job show 7").is_ok());
         assert!(parse("puppet-job show --limit 7").is_ok());
         assert!(parse("puppet-job show 7 --limit 7").is_err());

@@ -3,7 +3,9 @@
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
-use super::{CONFIGURATION_AND_EXIT_CODES, CommonArguments, TargetArguments};
+use super::{
+    CONFIGURATION_AND_EXIT_CODES, CommonArguments, FollowArguments, TargetArguments, count,
+};
 
 /// Runs Puppet tasks on many nodes at once, through the orchestrator.
 #[derive(Debug, Parser)]
@@ -94,12 +96,17 @@ pub(crate) struct RunArguments {
     /// Only say what would be done; the task must support it
     #[arg(long)]
     pub(crate) noop: bool,
+    /// How many nodes may run it at once [default: as many as the orchestrator's limit allows]
+    #[arg(long, value_name = "COUNT", value_parser = count())]
+    pub(crate) concurrency: Option<u64>,
+    /// How many seconds the task may take on a node [default: the orchestrator's]
+    #[arg(long, value_name = "SECONDS", value_parser = count())]
+    pub(crate) timeout: Option<u64>,
     /// What the job is for, kept with it
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", alias = "job-description")]
     pub(crate) description: Option<String>,
-    /// Print the number of the job and leave it to run
-    #[arg(long)]
-    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) follow: FollowArguments,
     #[command(flatten)]
     pub(crate) common: CommonArguments,
 }

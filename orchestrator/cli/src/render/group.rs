@@ -81,7 +81,7 @@ mod tests {
     use orchestrator_api::NodeState;
     use serde_json::json;
 
-    use super::super::outcome::{outcome, tests::node};
+    use super::super::outcome::{Manner, outcome, tests::node};
     use super::*;
 
     #[test]
@@ -91,13 +91,13 @@ mod tests {
             let name = format!("web{number:02}");
             let result = json!({"status": "ok"});
             groups.add(
-                outcome(&node(&name, NodeState::Finished, &result, None)),
+                outcome(&node(&name, NodeState::Finished, &result, None), Manner::default()),
                 &name,
             );
         }
         for name in ["db2", "db1"] {
             let result = json!({"_error": {"msg": "no disk"}});
-            groups.add(outcome(&node(name, NodeState::Failed, &result, None)), name);
+            groups.add(outcome(&node(name, NodeState::Failed, &result, None), Manner::default()), name);
         }
         let text: String = groups
             .render()
@@ -118,7 +118,7 @@ mod tests {
             let name = format!("n{number}");
             let result = json!({"number": number});
             groups.add(
-                outcome(&node(&name, NodeState::Finished, &result, None)),
+                outcome(&node(&name, NodeState::Finished, &result, None), Manner::default()),
                 &name,
             );
         }

@@ -6,7 +6,7 @@ use orchestrator_api::{Job, JobOptions, JobType, Node, NodeState, Scope, Stopped
 use serde_json::Value;
 
 use super::group::Groups;
-use super::outcome::outcome;
+use super::outcome::{Manner, outcome};
 use super::summary;
 use crate::printable::printable;
 use crate::screen::Mood;
@@ -162,7 +162,7 @@ pub(crate) fn job(job: &Job) -> String {
 }
 
 /// The nodes by state, equal outcomes once: what succeeded first, what failed last, where it is read.
-pub(crate) fn sections(nodes: &[Node]) -> Vec<Section> {
+pub(crate) fn sections(nodes: &[Node], manner: Manner) -> Vec<Section> {
     let mut states: BTreeMap<usize, (&'static str, Mood, Groups, usize)> = BTreeMap::new();
     for node in nodes {
         let (rank, word, mood) = match node.state {
@@ -177,7 +177,7 @@ pub(crate) fn sections(nodes: &[Node]) -> Vec<Section> {
         let section = states
             .entry(rank)
             .or_insert_with(|| (word, mood, Groups::default(), 0));
-        section.2.add(outcome(node), &printable(&node.name));
+        section.2.add(outcome(node, manner), &printable(&node.name));
         section.3 += 1;
     }
     let all = nodes.len();
@@ -294,7 +294,7 @@ mod tests {
             node("a", NodeState::Finished, &json!({"_output": "x"}), None),
             node("c", NodeState::Finished, &json!({"_output": "x"}), None),
         ];
-        let sections = sections(&nodes);
+        let sections = sections(&nodes, Manner::default());
         let headlines: Vec<_> = sections.iter().map(|it| it.headline.as_str()).collect();
         assert_eq!(headlines, ["\nSUCCEEDED (2/3)", "\nFAILED (1/3)"]);
         assert_eq!(sections[0].groups[0].1, "Finished on nodes (2): a, c");

@@ -1,10 +1,14 @@
 //! How a node ended, as a headline and lines below it.
 
-use orchestrator_api::{Node, NodeState};
+use orchestrator_api::{Job, JobOptions, Node, NodeState};
 use serde_json::{Map, Value};
 
+use super::puppet;
 use crate::printable::{lines, printable};
 use crate::screen::Mood;
+
+/// From how many nodes on outcomes are grouped at the end instead of told one by one.
+const MANY_NODES: u64 = 20;
 
 /// A node's end in words.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,8 +30,30 @@ impl Outcome {
     }
 }
 
+/// What of a node's end is told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// Puppet was run, and no task.
+    pub(crate) is_puppet_run: bool,
+    /// Equal ends are told once, so that what is a node's own is left out.
+    pub(crate) is_grouped: bool,
+    /// What the node wrote has been shown while it wrote it.
+    pub(crate) is_followed: bool,
+}
+
+impl Manner {
+    /// As it suits this job.
+    pub(crate) fn of(job: &Job) -> Self {
+        Self {
+            is_puppet_run: matches!(job.options, JobOptions::Deploy(_)),
+            is_grouped: job.node_count > MANY_NODES,
+            is_followed: false,
+        }
+    }
+}
+
 /// Puts a node's end into words.
-pub(crate) fn outcome(node: &Node) -> Outcome {
+pub(crate) fn outcome(node: &Node, manner: Manner) -> Outcome {
     let verb = match node.state {
         NodeState::Finished => "Finished on node",
         NodeState::Failed => "Failed on node",
@@ -42,6 +68,14 @@ pub(crate) fn outcome(node: &Node) -> Outcome {
     match &node.result {
         Some(error) if node.state != NodeState::Finished && is_bare_error(error) => {
             write_error(&mut body, error);
+        }
+        Some(Value::Object(result)) if manner.is_puppet_run => {
+            write_run(&mut body, node, result, manner);
+        }
+        Some(Value::Object(result)) if manner.is_followed => {
+            if let Some(error) = result.get("_error") {
+                write_error(&mut body, error);
+            }
         }
         Some(Value::Object(result)) => write_result(&mut body, result),
         Some(Value::Null) | None => {}
@@ -63,6 +97,17 @@ pub(crate) fn outcome(node: &Node) -> Outcome {
 /// What could not be run has an error in the place of a result, as the API gives it.
 fn is_bare_error(result: &Value) -> bool {
     result.get("_error").is_none() && result.get("kind").is_some() && result.get("msg").is_some()
+}
+
+/// What a Puppet run came to. Puppet's own words are in its report.
+fn write_run(body: &mut String, node: &Node, result: &Map<String, Value>, manner: Manner) {
+    if let Some(error) = result.get("_error") {
+        write_error(body, error);
+    }
+    puppet::write_status(body, result);
+    if !manner.is_grouped {
+        puppet::write_references(body, node, result);
+    }
 }
 
 /// The error first, then `key : value`, the task's plain output last.
@@ -152,7 +197,7 @@ pub(super) mod tests {
     }
 
     fn text(state: NodeState, result: &Value, message: Option<&str>) -> String {
-        let outcome = outcome(&node("web1", state, result, message));
+        let outcome = outcome(&node("web1", state, result, message), Manner::default());
         format!("{} web1\n{}", outcome.verb, outcome.body)
     }
 
@@ -211,6 +256,47 @@ pub(super) mod tests {
             ),
             "Skipped node web1\n  The job was stopped\n"
         );
+    }
+
+    #[test]
+    fn a_puppet_run_tells_what_it_changed_and_where_its_report_is() {
+        let mut it = node(
+            "web1",
+            NodeState::Failed,
+            &json!({"status": "failed", "environment": "dev", "configuration_version": "17",
+                "hash": "d7ec", "metrics": {"total": 3, "failed": 1}}),
+            Some("1 resource failed"),
+        );
+        it.transaction_uuid = Some("u-1".to_owned());
+        it.details
+            .insert("report-url".to_owned(), json!("https://db/d7ec"));
+        let mut manner = Manner {
+            is_puppet_run: true,
+            ..Manner::default()
+        };
+        assert_eq!(
+            outcome(&it, manner).body,
+            "  Status: failed\n  Resources: 1 failed, 2 unchanged\n  Environment: dev\n  \
+             Configuration version: 17\n  Transaction: u-1\n  Report: https://db/d7ec\n  \
+             1 resource failed\n"
+        );
+        manner.is_grouped = true;
+        let grouped = outcome(&it, manner).body;
+        assert_eq!(
+            grouped,
+            "  Status: failed\n  Resources: 1 failed, 2 unchanged\n  1 resource failed\n"
+        );
+    }
+
+    #[test]
+    fn what_was_shown_while_it_was_written_is_not_told_again() {
+        let result = json!({"_error": {"msg": "no"}, "_output": "begun\n", "a": 1});
+        let manner = Manner {
+            is_followed: true,
+            ..Manner::default()
+        };
+        let told = outcome(&node("a", NodeState::Failed, &result, None), manner);
+        assert_eq!(told.body, "  Error: no\n");
     }
 
     #[test]

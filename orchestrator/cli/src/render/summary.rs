@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use orchestrator_api::{Job, JobState, NodeState};
+use orchestrator_api::{Job, JobOptions, JobState, NodeState};
 
 /// How many nodes are in which state, for the progress bar: `3 running, 2 finished, 1 failed`.
 pub(crate) fn counts(running: u64, ended: &BTreeMap<NodeState, u64>) -> String {
@@ -30,6 +30,9 @@ pub(crate) fn summary(job: &Job) -> String {
         nodes(succeeded)
     );
     let first = match job.state {
+        JobState::Finished if matches!(job.options, JobOptions::Deploy(_)) => {
+            format!("Success! {succeeded}/{} runs succeeded.", job.node_count)
+        }
         JobState::Finished => {
             format!(
                 "Job completed. {succeeded}/{} nodes succeeded.",

@@ -13,6 +13,13 @@ mod access;
     reason = "a request that is not as expected fails the test"
 )]
 mod jobs;
+#[expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a request that is not as expected fails the test"
+)]
+mod runs;
 mod support;
 
 use std::sync::mpsc;
