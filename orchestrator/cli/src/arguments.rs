@@ -38,6 +38,9 @@ pub(crate) struct TargetArguments {
 /// How a job that is started is followed.
 #[derive(Debug, Default, Args)]
 pub(crate) struct FollowArguments {
+    /// Show what nodes write while they write it, each line with the node's name
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(crate) follow: bool,
     /// Print the number of the job and leave it to run
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -1,6 +1,7 @@
 //! The orchestrator's API, called: one method an endpoint, every failure with its cause.
 
 mod fault;
+mod stream;
 mod tls;
 
 use std::path::Path;
@@ -8,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use orchestrator_api::rbac::{CurrentUser, TokenAnswer, TokenRequest};
 use orchestrator_api::{
-    ApiError, DeployRequest, Events, InventoryItem, Job, JobAccepted, Jobs, JobsQuery, NodeState,
-    Nodes, RerunRequest, Services, StopAccepted, StopRequest, TaskDetail, TaskList, TaskRequest, path,
+    ApiError, DeployRequest, Events, InventoryItem, Job, JobAccepted, Jobs, JobsQuery, NodeOutput,
+    NodeState, Nodes, RerunRequest, Services, StopAccepted, StopRequest, TaskDetail, TaskList,
+    TaskRequest, path,
 };
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +24,7 @@ use crate::error::{ConfigError, Failure};
 use crate::screen;
 
 pub(crate) use fault::ConnectError;
+pub(crate) use stream::EventStream;
 
 /// How long a connection may take to stand: longer than a lost packet or two, shorter than patience.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,8 +35,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest answer that is read, in bytes. Pages of nodes are asked for smaller when they exceed it.
 const MAX_ANSWER: usize = 128 << 20;
 
-/// A connection to one orchestrator.
-#[derive(Debug)]
+/// How long events may be followed by one request: longer than any job.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What is answered to whoever wants events as they come.
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// A connection to one orchestrator. Clones share it.
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
@@ -47,6 +56,15 @@ struct Connection<'a> {
     ca_file: &'a Path,
     token_file: &'a Path,
     debug: bool,
+}
+
+/// The events of a job, as an orchestrator can give them.
+#[derive(Debug)]
+pub(crate) enum EventSource {
+    /// They come by themselves.
+    Stream(Box<EventStream>),
+    /// Those there are; it has to be asked for others.
+    List(Events),
 }
 
 /// Which nodes of a job to list.
@@ -226,11 +244,58 @@ impl Client {
 
     /// The events of a job, from `start` on.
     pub(crate) async fn events(&self, job: &str, start: Option<&str>) -> Result<Events, Failure> {
-        let query: Vec<_> = start
-            .map(|start| ("start", start.to_owned()))
-            .into_iter()
-            .collect();
-        self.get(&path::job_events(job), &query).await
+        self.get(&path::job_events(job), &from(start)).await
+    }
+
+    /// The events of a job, from `start` on, as they come: where the orchestrator does that.
+    pub(crate) async fn follow_events(
+        &self,
+        job: &str,
+        start: Option<&str>,
+    ) -> Result<EventSource, Failure> {
+        let url = self.url(&path::job_events(job), &from(start));
+        let request = self.http.get(url.clone()).timeout(FOLLOW_TIMEOUT);
+        let request = request.header(
+            header::ACCEPT,
+            format!("{EVENT_STREAM}, application/json;q=0.5"),
+        );
+        let answer = match tokio::time::timeout(REQUEST_TIMEOUT, request.send()).await {
+            Ok(answer) => answer.map_err(|error| self.fault(error))?,
+            Err(_) => {
+                let url = origin(&self.base);
+                return Err(ConnectError::TimedOut { url }.into());
+            }
+        };
+        let form = answer.headers().get(header::CONTENT_TYPE);
+        let is_stream =
+            form.is_some_and(|form| form.as_bytes().starts_with(EVENT_STREAM.as_bytes()));
+        if self.debug {
+            let form = if is_stream { "stream" } else { "list" };
+            screen::complain(&format!("GET {url}: {}, a {form}", answer.status()));
+        }
+        if is_stream && answer.status() == 200 {
+            let stream = EventStream::new(answer, self.clone());
+            return Ok(EventSource::Stream(Box::new(stream)));
+        }
+        let (status, body) = self.read(answer).await?;
+        Ok(EventSource::List(self.decode(status, &body)?))
+    }
+
+    /// What a task has written on one node, from these offsets on. It is waited for, if there is
+    /// nothing new: at most `wait` seconds.
+    pub(crate) async fn output(
+        &self,
+        job: &str,
+        node: &str,
+        offsets: (u64, u64),
+        wait: u64,
+    ) -> Result<NodeOutput, Failure> {
+        let query = [
+            ("stdout", offsets.0.to_string()),
+            ("stderr", offsets.1.to_string()),
+            ("wait", wait.to_string()),
+        ];
+        self.get(&path::job_output(job, node), &query).await
     }
 
     /// A page of a job's nodes.
@@ -277,11 +342,7 @@ impl Client {
         query: &[(&str, String)],
         body: Option<&impl Serialize>,
     ) -> Result<T, Failure> {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
+        let url = self.url(path, query);
         let mut request = self.http.request(method.clone(), url.clone());
         if let Some(body) = body {
             request = request.json(body);
@@ -296,18 +357,35 @@ impl Client {
             screen::complain(&format!("{method} {url}: {outcome}, {:?}", began.elapsed()));
         }
         let (status, body) = answer?;
-        if status == 200 || status == 202 {
-            return serde_json::from_slice(&body).map_err(|_| self.strange(status));
+        self.decode(status, &body)
+    }
+
+    fn url(&self, path: &str, query: &[(&str, String)]) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
-        match serde_json::from_slice::<ApiError>(&body) {
+        url
+    }
+
+    fn decode<T: DeserializeOwned>(&self, status: u16, body: &[u8]) -> Result<T, Failure> {
+        if status == 200 || status == 202 {
+            return serde_json::from_slice(body).map_err(|_| self.strange(status));
+        }
+        match serde_json::from_slice::<ApiError>(body) {
             Ok(error) => Err(Failure::Api(error)),
             Err(_) => Err(self.strange(status)),
         }
     }
 
-    /// Sends a request and reads the answer, up to its limit.
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), Failure> {
-        let mut answer = request.send().await.map_err(|error| self.fault(error))?;
+        let answer = request.send().await.map_err(|error| self.fault(error))?;
+        self.read(answer).await
+    }
+
+    /// Reads an answer, up to the limit.
+    async fn read(&self, mut answer: reqwest::Response) -> Result<(u16, Vec<u8>), Failure> {
         let mut body = Vec::new();
         while let Some(piece) = answer.chunk().await.map_err(|error| self.fault(error))? {
             if body.len() + piece.len() > MAX_ANSWER {
@@ -335,8 +413,14 @@ impl Client {
 }
 
 /// The header's name, in the lower case that HTTP/2 has.
-const TOKEN_NAME: reqwest::header::HeaderName =
-    reqwest::header::HeaderName::from_static("x-authentication");
+const TOKEN_NAME: header::HeaderName = header::HeaderName::from_static("x-authentication");
+
+fn from(start: Option<&str>) -> Vec<(&'static str, String)> {
+    start
+        .map(|start| ("start", start.to_owned()))
+        .into_iter()
+        .collect()
+}
 
 fn in_environment(environment: Option<&str>) -> Vec<(&'static str, String)> {
     environment

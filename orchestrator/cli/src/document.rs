@@ -46,10 +46,7 @@ fn node(node: &Node, is_puppet_run: bool) -> Value {
         let counts = node.result.as_ref().and_then(Value::as_object);
         let counts = counts.and_then(Counts::of).unwrap_or_default();
         members.insert("metrics".to_owned(), counts.document());
-        members.insert(
-            "transaction_uuid".to_owned(),
-            json!(node.transaction_uuid),
-        );
+        members.insert("transaction_uuid".to_owned(), json!(node.transaction_uuid));
     }
     item
 }

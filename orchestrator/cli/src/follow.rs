@@ -5,11 +5,19 @@
 //! missed while others end.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use orchestrator_api::{Event, EventType, Job, Node, NodeState};
+use orchestrator_api::{ErrorKind, Event, EventType, Job, Node, NodeState};
 
-use crate::client::{Client, Page};
+use crate::client::{Client, EventSource, EventStream, Page};
 use crate::error::Failure;
+
+/// The first pause between two looks at a job, where events do not come by themselves. A quick task
+/// on one node ends within it.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause: what a person does not feel as a delay, and a server does not feel as load.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many nodes are asked for at once: few round trips for a large job, and an answer of modest
 /// size as long as outputs are modest.
@@ -26,12 +34,24 @@ pub(crate) enum News {
     Stopping,
 }
 
+/// Where events come from.
+#[derive(Debug)]
+enum Source {
+    /// It has to be asked how they come.
+    New,
+    /// They come by themselves.
+    Stream(Box<EventStream>),
+    /// They are asked for after a pause.
+    List { pause: Duration },
+}
+
 /// How far a job has been seen.
 #[derive(Debug)]
 pub(crate) struct Follower<'a> {
     client: &'a Client,
     job: String,
     next_event: Option<String>,
+    source: Source,
     /// Nodes whose end was announced, and whose result has not been fetched.
     awaited: HashSet<(NodeState, String)>,
     reported: HashSet<String>,
@@ -45,6 +65,7 @@ impl<'a> Follower<'a> {
             client,
             job: job.to_owned(),
             next_event: None,
+            source: Source::New,
             awaited: HashSet::new(),
             reported: HashSet::new(),
             running: HashSet::new(),
@@ -62,17 +83,73 @@ impl<'a> Follower<'a> {
         u64::try_from(self.running.len()).unwrap_or(u64::MAX)
     }
 
-    /// Looks once. After an error it may be called again: nothing that was seen is lost.
+    /// Waits for events. After an error it may be called again, and it may be dropped: nothing that
+    /// was seen is lost. What ended is told by [`Self::fetch`].
     ///
     /// # Errors
     /// When the orchestrator does not answer, or refuses.
-    pub(crate) async fn look(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
-        let events = self
-            .client
-            .events(&self.job, self.next_event.as_deref())
-            .await?;
-        self.next_event = Some(events.next_events.event);
-        for event in events.items {
+    pub(crate) async fn wait(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
+        match &mut self.source {
+            Source::New => {
+                let start = self.next_event.as_deref();
+                match self.client.follow_events(&self.job, start).await {
+                    Ok(EventSource::Stream(stream)) => {
+                        self.source = Source::Stream(stream);
+                    }
+                    Ok(EventSource::List(events)) => {
+                        self.source = Source::List {
+                            pause: SHORTEST_PAUSE,
+                        };
+                        self.next_event = Some(events.next_events.event);
+                        self.take(events.items, news);
+                    }
+                    // So many follow that the rest has to ask.
+                    Err(Failure::Api(error))
+                        if error.known() == Some(ErrorKind::Unavailable)
+                            && self.client.job(&self.job).await.is_ok() =>
+                    {
+                        self.source = Source::List {
+                            pause: SHORTEST_PAUSE,
+                        };
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Source::Stream(stream) => match stream.next().await {
+                Ok(Some(events)) => {
+                    if let Some(last) = events.last().and_then(|event| event.id.parse::<u64>().ok())
+                    {
+                        self.next_event = Some(last.saturating_add(1).to_string());
+                    }
+                    self.take(events, news);
+                }
+                // It is asked again where the events after those are.
+                Ok(None) => {
+                    self.source = Source::New;
+                    tokio::time::sleep(SHORTEST_PAUSE).await;
+                }
+                Err(failure) => {
+                    self.source = Source::New;
+                    return Err(failure);
+                }
+            },
+            Source::List { pause } => {
+                tokio::time::sleep(*pause).await;
+                *pause = (*pause * 2).min(LONGEST_PAUSE);
+                let start = self.next_event.as_deref();
+                let events = self.client.events(&self.job, start).await?;
+                if !events.items.is_empty() {
+                    *pause = SHORTEST_PAUSE;
+                }
+                self.next_event = Some(events.next_events.event);
+                self.take(events.items, news);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, events: Vec<Event>, news: &mut Vec<News>) {
+        for event in events {
             count(&mut self.running, &event);
             self.is_over |= event.event_type.is_last();
             let state = match event.event_type {
@@ -96,11 +173,13 @@ impl<'a> Follower<'a> {
                 self.awaited.insert((state, name));
             }
         }
-        self.fetch(news).await
     }
 
-    /// Fetches the results that are awaited.
-    async fn fetch(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
+    /// Fetches the results of nodes that have ended.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub(crate) async fn fetch(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
         let states = [
             NodeState::Finished,
             NodeState::Failed,
@@ -131,7 +210,7 @@ impl<'a> Follower<'a> {
     /// The nodes of a job that has ended that no event announced.
     ///
     /// # Errors
-    /// As [`Self::look`].
+    /// As [`Self::wait`].
     pub(crate) async fn unreported(&self, job: &Job) -> Result<Vec<News>, Failure> {
         if u64::try_from(self.reported.len()).is_ok_and(|reported| reported >= job.node_count) {
             return Ok(Vec::new());

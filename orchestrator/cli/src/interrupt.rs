@@ -49,12 +49,15 @@ impl Interrupts {
         }
     }
 
-    /// Waits for `pause`, but not beyond an interrupt.
-    pub(crate) async fn pause(&mut self, pause: impl Future<Output = ()>) -> Result<(), Second> {
+    /// Waits for `work`, but not beyond an interrupt: then `work` is dropped, and there is nothing.
+    pub(crate) async fn wait<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<Option<T>, Second> {
         tokio::select! {
             biased;
-            () = next(&mut self.interrupt, &mut self.terminate) => self.count(),
-            () = pause => Ok(()),
+            () = next(&mut self.interrupt, &mut self.terminate) => self.count().map(|()| None),
+            done = work => Ok(Some(done)),
         }
     }
 

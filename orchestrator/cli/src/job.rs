@@ -32,6 +32,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
         format: arguments.common.format,
         color: config.color,
         wait: !arguments.follow.no_wait,
+        follow: arguments.follow.follow,
     };
     run::run(&client, Start::Deploy(Box::new(request)), options).await
 }
@@ -81,6 +82,7 @@ pub(crate) async fn rerun(arguments: RerunArguments) -> Result<Exit, Failure> {
         format: arguments.common.format,
         color: config.color,
         wait: !arguments.follow.no_wait,
+        follow: arguments.follow.follow,
     };
     run::run(&client, Start::Rerun(Box::new(request)), options).await
 }
@@ -174,6 +176,7 @@ pub(crate) async fn watch(arguments: WatchArguments) -> Result<Exit, Failure> {
         format: arguments.common.format,
         color: config.color,
         wait: true,
+        follow: arguments.follow,
     };
     run::run(&client, Start::Existing(arguments.job), options).await
 }

@@ -15,6 +15,7 @@ mod exit;
 mod follow;
 mod interrupt;
 mod job;
+mod output;
 mod params;
 mod printable;
 mod render;
@@ -23,6 +24,7 @@ mod screen;
 mod show;
 mod targets;
 mod task;
+mod tell;
 mod why;
 
 use std::process::ExitCode;

@@ -1,27 +1,23 @@
 //! Starts a job or takes one up, follows it to its end, and says how it went.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use orchestrator_api::{
-    DeployRequest, Job, JobState, Node, NodeState, RerunRequest, TaskRequest,
-};
+use orchestrator_api::{DeployRequest, Job, JobState, RerunRequest, TaskRequest};
 
 use crate::arguments::Format;
 use crate::client::Client;
 use crate::error::{Failure, Left, chain};
 use crate::exit::Exit;
-use crate::follow::{Follower, News, all_nodes};
+use crate::follow::{Follower, all_nodes};
 use crate::interrupt::{Interrupts, Second};
-use crate::screen::{self, Mood, Screen};
+use crate::output::Outputs;
+use crate::screen::{self, Screen};
+use crate::tell::Teller;
 use crate::{document, render};
 
-/// The first pause between two looks at a job. A quick task on one node ends within it.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-
-/// The longest pause: what a person does not feel as a delay, and a server does not feel as load.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The first pause between two attempts to reach an orchestrator that went away.
+const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 
 /// How long an orchestrator that went away is waited for: a restart takes seconds, an upgrade a
 /// minute. The job goes on without us.
@@ -47,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) color: bool,
     /// Whether the job is followed to its end.
     pub(crate) wait: bool,
+    /// Whether output is shown while it is written.
+    pub(crate) follow: bool,
 }
 
 /// Starts a job and follows it.
@@ -62,6 +60,7 @@ pub(crate) async fn run(client: &Client, start: Start, options: Options) -> Resu
         job: None,
         is_ours: true,
         is_stopped: false,
+        follows: options.follow,
     };
     let name = run.start(start).await?;
     run.job = Some(name.clone());
@@ -107,6 +106,8 @@ struct Run<'a> {
     is_ours: bool,
     /// Whether the orchestrator has been told to stop the job.
     is_stopped: bool,
+    /// Whether output is shown while it is written.
+    follows: bool,
 }
 
 impl Run<'_> {
@@ -133,46 +134,53 @@ impl Run<'_> {
     async fn follow(&mut self, name: &str, job: &Job) -> Result<(Job, render::Groups), Failure> {
         let client = self.client;
         let mut follower = Follower::new(client, name);
-        let mut teller = Teller {
-            manner: render::Manner::of(job),
-            ended: BTreeMap::new(),
-            groups: render::Groups::default(),
-        };
+        let outputs = self.follows.then(|| Outputs::new(client, name));
+        let mut teller = Teller::new(render::Manner::of(job), outputs);
         self.screen.start_bar(job.node_count);
         let mut away: Option<Away> = None;
-        let mut pause = SHORTEST_PAUSE;
         while !follower.is_over() {
             let mut news = Vec::new();
-            let look = self.finish(follower.look(&mut news)).await?;
-            pause = if news.is_empty() {
-                (pause * 2).min(LONGEST_PAUSE)
-            } else {
-                SHORTEST_PAUSE
+            let looked = tokio::select! {
+                piece = teller.next_piece() => {
+                    teller.tell_piece(&self.screen, piece);
+                    continue;
+                }
+                looked = self.interrupts.wait(follower.wait(&mut news)) => looked,
             };
+            let mut looked = match looked.map_err(|Second| self.interrupted())? {
+                Some(looked) => looked,
+                None => Ok(()),
+            };
+            if looked.is_ok() {
+                looked = self.finish(follower.fetch(&mut news)).await?;
+            }
             teller.tell(&self.screen, news, follower.running());
-            match look {
+            match looked {
                 Ok(()) => {
                     if away.take().is_some_and(|away| away.told) {
                         self.screen.remark("The orchestrator is back.");
                     }
                 }
-                Err(failure) => pause = self.bear(&mut away, failure, name)?,
+                Err(failure) => {
+                    let pause = self.bear(&mut away, failure, name)?;
+                    let pause = self.interrupts.wait(tokio::time::sleep(pause)).await;
+                    pause.map_err(|Second| self.interrupted())?;
+                }
             }
-            if follower.is_over() {
-                break;
+            if !follower.is_over() {
+                self.stop_if_asked(name).await?;
             }
-            self.stop_if_asked(name).await?;
-            let pause = tokio::time::sleep(pause);
-            self.interrupts
-                .pause(pause)
-                .await
-                .map_err(|Second| self.interrupted())?;
-            self.stop_if_asked(name).await?;
         }
         let job = self.insist(name, || client.job(name)).await?;
         let rest = self.insist(name, || follower.unreported(&job)).await?;
         teller.tell(&self.screen, rest, 0);
-        Ok((job, teller.groups))
+        while teller.is_waiting() {
+            let piece = self.interrupts.wait(teller.next_piece()).await;
+            if let Some(piece) = piece.map_err(|Second| self.interrupted())? {
+                teller.tell_piece(&self.screen, piece);
+            }
+        }
+        Ok((job, teller.into_groups()))
     }
 
     /// Tells the orchestrator to stop the job, once, after a first interrupt.
@@ -277,53 +285,8 @@ impl Away {
     fn now() -> Self {
         Self {
             since: Instant::now(),
-            pause: SHORTEST_PAUSE,
+            pause: SHORTEST_RETRY,
             told: false,
-        }
-    }
-}
-
-/// Tells of nodes as they end.
-struct Teller {
-    manner: render::Manner,
-    ended: BTreeMap<NodeState, u64>,
-    groups: render::Groups,
-}
-
-impl Teller {
-    fn tell(&mut self, screen: &Screen, news: Vec<News>, running: u64) {
-        for item in news {
-            match item {
-                News::Started(name) if !self.manner.is_grouped => {
-                    screen.lines(&format!(
-                        "Started on {} ...",
-                        crate::printable::printable(&name)
-                    ));
-                }
-                News::Started(_) => {}
-                News::Ended(node) => self.tell_end(screen, &node),
-                News::Stopping => screen.lines("The job is stopping ..."),
-            }
-        }
-        screen.progress(
-            self.ended.values().sum(),
-            render::counts(running, &self.ended),
-        );
-    }
-
-    fn tell_end(&mut self, screen: &Screen, node: &Node) {
-        *self.ended.entry(node.state).or_default() += 1;
-        let outcome = render::outcome(node, self.manner);
-        let name = crate::printable::printable(&node.name);
-        let headline = format!("{} {name}", outcome.verb);
-        if self.manner.is_grouped {
-            // With a bar that counts, only what went wrong is worth a line.
-            if !screen.has_bar() || outcome.mood() != Mood::Good {
-                screen.headline(outcome.mood(), &headline, "");
-            }
-            self.groups.add(outcome, &name);
-        } else {
-            screen.headline(outcome.mood(), &headline, &outcome.body);
         }
     }
 }

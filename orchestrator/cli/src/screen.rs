@@ -85,6 +85,15 @@ impl Screen {
         }
     }
 
+    /// What nodes write: where lines go, or on standard error when standard output is for a document.
+    pub(crate) fn output(&self, text: &str) {
+        if self.quiet {
+            self.remark(text.trim_end_matches('\n'));
+        } else {
+            self.lines(text);
+        }
+    }
+
     /// A headline whose colour says how it went, and the lines below it.
     pub(crate) fn headline(&self, mood: Mood, headline: &str, body: &str) {
         let code = match mood {

@@ -25,6 +25,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
         format: arguments.common.format,
         color: config.color,
         wait: !arguments.follow.no_wait,
+        follow: arguments.follow.follow,
     };
     run::run(&client, Start::Task(Box::new(request)), options).await
 }

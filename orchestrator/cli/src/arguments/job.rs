@@ -70,8 +70,8 @@ Examples:
     puppet-job run --nodes web1.example.com,web2.example.com
   What a branch would change on all web servers, five at a time:
     puppet-job run --query 'nodes[certname] { certname ~ \"web\" }' -e feature --noop --concurrency 5
-  Nodes from a file, one a line; only resources with a tag:
-    puppet-job run --nodes @nodes.txt --tags ssh
+  Nodes from a file, one a line; only resources with a tag; Puppet's own words as they come:
+    puppet-job run --nodes @nodes.txt --tags ssh --follow
 
 Without --noop and --no-noop each node does what its puppet.conf says.
 Ctrl-C stops the job: nodes that have started finish, the others are skipped. Twice leaves at once.";
@@ -203,6 +203,9 @@ pub(crate) struct ListArguments {
 pub(crate) struct WatchArguments {
     /// The job's number
     pub(crate) job: String,
+    /// Show what nodes write while they write it, each line with the node's name
+    #[arg(long)]
+    pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) common: CommonArguments,
 }
@@ -309,6 +312,7 @@ mod tests {
         let parse = |line: &str| JobArguments::try_parse_from(line.split(' ')).map(drop);
         assert!(parse("puppet-job run -n a --no-noop").is_ok());
         assert!(parse("puppet-job run -n a --noop --no-noop").is_err());
+        assert!(parse("puppet-job run -n a --follow --no-wait").is_err());
         assert!(parse("puppet-job run -n a --concurrency 0").is_err());
         assert!(parse("puppet-job run").is_err());
         assert!(parse("puppet-job rerun 7 --failed").is_ok());

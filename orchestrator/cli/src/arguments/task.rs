@@ -61,6 +61,8 @@ Examples:
   Lists, hashes and secrets are given as JSON, best in a file:
     puppet-task run sample::ports --params '{\"ports\": [22, 443]}' --nodes web1.example.com
     puppet-task run sample::account --params @account.json --nodes web1.example.com
+  What it writes, while it writes it:
+    puppet-task run sample::slow --nodes web1.example.com --follow
   Only look, where the task supports it; one JSON document for a program:
     puppet-task run sample --noop --nodes web1.example.com --format json
 

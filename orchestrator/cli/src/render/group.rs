@@ -91,13 +91,22 @@ mod tests {
             let name = format!("web{number:02}");
             let result = json!({"status": "ok"});
             groups.add(
-                outcome(&node(&name, NodeState::Finished, &result, None), Manner::default()),
+                outcome(
+                    &node(&name, NodeState::Finished, &result, None),
+                    Manner::default(),
+                ),
                 &name,
             );
         }
         for name in ["db2", "db1"] {
             let result = json!({"_error": {"msg": "no disk"}});
-            groups.add(outcome(&node(name, NodeState::Failed, &result, None), Manner::default()), name);
+            groups.add(
+                outcome(
+                    &node(name, NodeState::Failed, &result, None),
+                    Manner::default(),
+                ),
+                name,
+            );
         }
         let text: String = groups
             .render()
@@ -118,7 +127,10 @@ mod tests {
             let name = format!("n{number}");
             let result = json!({"number": number});
             groups.add(
-                outcome(&node(&name, NodeState::Finished, &result, None), Manner::default()),
+                outcome(
+                    &node(&name, NodeState::Finished, &result, None),
+                    Manner::default(),
+                ),
                 &name,
             );
         }

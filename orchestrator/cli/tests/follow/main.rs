@@ -16,7 +16,6 @@ mod jobs;
 #[expect(
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::unwrap_used,
     reason = "a request that is not as expected fails the test"
 )]
 mod runs;

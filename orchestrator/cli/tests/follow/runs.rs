@@ -114,3 +114,75 @@ fn a_rerun_names_the_ended_job_and_gives_secrets_again() {
     let expected = json!({"job": "6", "params": {}});
     assert_eq!(asked.recv().unwrap(), ("rerun".to_owned(), expected));
 }
+
+#[test]
+fn what_a_node_writes_is_shown_while_it_writes_it_and_its_end_comes_after() {
+    let mut asked = 0;
+    let orchestrator = Orchestrator::start(move |request| match request.route() {
+        ("GET", "/orchestrator/v1/jobs/7") => {
+            Answer::new(200, support::job("failed", &json!({"failed": 1})))
+        }
+        ("GET", "/orchestrator/v1/jobs/7/events") => {
+            assert!(
+                request
+                    .header("accept")
+                    .unwrap_or_default()
+                    .contains("text/event-stream")
+            );
+            Answer::stream(&support::events(
+                4,
+                &[
+                    ("node_running", "n1"),
+                    ("node_failed", "n1"),
+                    ("job_finished", ""),
+                ],
+            ))
+        }
+        ("GET", "/orchestrator/v1/jobs/7/nodes/n1/output") => {
+            let offset = request.query("stdout").unwrap_or_default().to_owned();
+            asked += 1;
+            let (text, next) = match asked {
+                1 => {
+                    assert_eq!(offset, "0");
+                    ("one\ntw", 6)
+                }
+                _ => {
+                    assert_eq!(offset, "6");
+                    ("o\n", 8)
+                }
+            };
+            let stdout =
+                json!({"offset": next - text.len(), "next": next, "total": 8, "data": text});
+            let stderr = json!({"offset": 0, "next": 0, "total": 0, "data": ""});
+            Answer::new(
+                200,
+                json!({"node": "n1", "state": "running", "stdout": stdout, "stderr": stderr,
+                    "end": asked > 1}),
+            )
+        }
+        ("GET", _) => {
+            let result = json!({"_error": {"msg": "no", "kind": "k"}, "_output": "one\ntwo\n"});
+            let is_asked =
+                request.query("state") == Some("failed") && request.query("offset") == Some("0");
+            let items = is_asked.then(|| support::node("n1", "failed", &result));
+            Answer::new(200, support::nodes(&items.into_iter().collect::<Vec<_>>()))
+        }
+        other => panic!("asked for {other:?}"),
+    });
+    let output = orchestrator.puppet_job(&["watch", "7", "--follow"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(
+        lines(&output.stdout),
+        [
+            "Started on n1 ...",
+            "[n1] one",
+            "[n1] two",
+            "Failed on node n1",
+            "  Error: no",
+            "  Kind: k",
+            "",
+            "Job failed. 1 node failed, 0 nodes skipped, 0 nodes succeeded.",
+            "Duration: 1.5 sec",
+        ]
+    );
+}

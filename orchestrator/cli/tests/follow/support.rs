@@ -31,7 +31,8 @@ pub(crate) struct Request {
 /// What is answered.
 pub(crate) struct Answer {
     status: u16,
-    body: Value,
+    form: &'static str,
+    body: String,
 }
 
 impl Orchestrator {
@@ -45,13 +46,15 @@ impl Orchestrator {
                     continue;
                 };
                 let answer = play(&request);
-                let body = answer.body.to_string();
                 let head = format!(
-                    "HTTP/1.1 {} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    "HTTP/1.1 {} X\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                     answer.status,
-                    body.len()
+                    answer.form,
+                    answer.body.len()
                 );
-                connection.write_all((head + &body).as_bytes()).unwrap();
+                connection
+                    .write_all((head + &answer.body).as_bytes())
+                    .unwrap();
             }
         });
         let started = Self {
@@ -177,8 +180,29 @@ impl Request {
 }
 
 impl Answer {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "answers are written where they are given"
+    )]
     pub(crate) fn new(status: u16, body: Value) -> Self {
-        Self { status, body }
+        Self {
+            status,
+            form: "application/json",
+            body: body.to_string(),
+        }
+    }
+
+    /// A list of events as a stream that ends after them.
+    pub(crate) fn stream(events: &Value) -> Self {
+        let events = events["items"].as_array().unwrap();
+        Self {
+            status: 200,
+            form: "text/event-stream",
+            body: events
+                .iter()
+                .map(|event| format!("id: 1\ndata: {event}\n\n"))
+                .collect(),
+        }
     }
 }
 

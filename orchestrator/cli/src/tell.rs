@@ -1,0 +1,121 @@
+//! Tells of nodes as they start, write and end. A node whose output is shown ends after it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future;
+
+use orchestrator_api::{Node, NodeState};
+
+use crate::follow::News;
+use crate::output::{Outputs, Piece};
+use crate::printable::printable;
+use crate::render::{self, Manner};
+use crate::screen::{Mood, Screen};
+
+/// What has been told, and what is left to tell.
+pub(crate) struct Teller {
+    manner: Manner,
+    ended: BTreeMap<NodeState, u64>,
+    groups: render::Groups,
+    running: u64,
+    /// When output is shown while it is written.
+    outputs: Option<Outputs>,
+    /// Nodes that have ended, and whose output has not been shown to its end.
+    held: HashMap<String, Box<Node>>,
+}
+
+impl Teller {
+    pub(crate) fn new(manner: Manner, outputs: Option<Outputs>) -> Self {
+        Self {
+            manner,
+            ended: BTreeMap::new(),
+            groups: render::Groups::default(),
+            running: 0,
+            outputs,
+            held: HashMap::new(),
+        }
+    }
+
+    /// The outcomes to tell at the end.
+    pub(crate) fn into_groups(self) -> render::Groups {
+        self.groups
+    }
+
+    /// Whether output has to be waited for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.outputs.as_ref().is_some_and(|it| !it.is_empty())
+    }
+
+    /// What is written next; for ever nothing when output is not shown. May be dropped and called
+    /// again.
+    pub(crate) async fn next_piece(&mut self) -> Piece {
+        let next = match &mut self.outputs {
+            Some(outputs) => outputs.next().await,
+            None => None,
+        };
+        match next {
+            Some(piece) => piece,
+            None => future::pending().await,
+        }
+    }
+
+    pub(crate) fn tell_piece(&mut self, screen: &Screen, piece: Piece) {
+        match piece {
+            Piece::Lines(text) => screen.output(&text),
+            Piece::End { node, is_whole } => {
+                if let Some(node) = self.held.remove(&node) {
+                    let manner = Manner {
+                        is_followed: is_whole,
+                        ..self.manner
+                    };
+                    self.tell_end(screen, &node, manner);
+                    self.progress(screen);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, screen: &Screen, news: Vec<News>, running: u64) {
+        self.running = running;
+        for item in news {
+            match item {
+                News::Started(name) => {
+                    if let Some(outputs) = &mut self.outputs {
+                        outputs.add(&name);
+                    }
+                    if !self.manner.is_grouped {
+                        screen.lines(&format!("Started on {} ...", printable(&name)));
+                    }
+                }
+                News::Ended(node) if self.outputs.as_ref().is_some_and(|it| it.has(&node.name)) => {
+                    self.held.insert(node.name.clone(), node);
+                }
+                News::Ended(node) => self.tell_end(screen, &node, self.manner),
+                News::Stopping => screen.lines("The job is stopping ..."),
+            }
+        }
+        self.progress(screen);
+    }
+
+    fn progress(&self, screen: &Screen) {
+        screen.progress(
+            self.ended.values().sum(),
+            render::counts(self.running, &self.ended),
+        );
+    }
+
+    fn tell_end(&mut self, screen: &Screen, node: &Node, manner: Manner) {
+        *self.ended.entry(node.state).or_default() += 1;
+        let outcome = render::outcome(node, manner);
+        let name = printable(&node.name);
+        let headline = format!("{} {name}", outcome.verb);
+        if self.manner.is_grouped {
+            // With a bar that counts, only what went wrong is worth a line.
+            if !screen.has_bar() || outcome.mood() != Mood::Good {
+                screen.headline(outcome.mood(), &headline, "");
+            }
+            self.groups.add(outcome, &name);
+        } else {
+            screen.headline(outcome.mood(), &headline, &outcome.body);
+        }
+    }
+}
