@@ -48,6 +48,8 @@ pub struct Config {
     pub max_message: usize,
     /// The most clients at a time; 0 stands for the limit that the mesh has anyway.
     pub max_connections: usize,
+    /// How many handshakes are begun in a second, at most.
+    pub handshakes_per_second: u32,
     /// How long messages wait at a compiler that has lost all its primaries.
     pub grace_period: Duration,
     /// The operator's own rules; without any, what the broker's structure allows is allowed.
@@ -160,6 +162,7 @@ impl Config {
                 .map_or(defaults::WEBSOCKET_IDLE, |idle| idle.0),
             max_message: usize::try_from(max_message).ok()?,
             max_connections: broker.max_connections.unwrap_or(0),
+            handshakes_per_second: check.rate(broker.handshakes_per_second),
             grace_period: broker
                 .controller_disconnection_graceperiod
                 .map_or(defaults::GRACE_PERIOD, |period| period.0),
@@ -280,6 +283,14 @@ impl Check<'_> {
         })
     }
 
+    fn rate(&mut self, written: Option<u32>) -> u32 {
+        let rate = written.unwrap_or(defaults::HANDSHAKES_PER_SECOND);
+        if rate == 0 {
+            self.wrong("handshakes-per-second", "nobody would ever come in");
+        }
+        rate
+    }
+
     fn path(&mut self, key: &str, path: Option<&PathBuf>) -> Option<PathBuf> {
         if path.is_none() {
             self.missing(key, "the path of a PEM file");
@@ -323,6 +334,8 @@ impl fmt::Display for Config {
         let size = u64::try_from(self.max_message).unwrap_or(u64::MAX);
         writeln!(f, "  max-message-size: \"{}\"", Size(size))?;
         writeln!(f, "  max-connections: {}", self.max_connections)?;
+        let rate = self.handshakes_per_second;
+        writeln!(f, "  handshakes-per-second: {rate}")?;
         let period = Lasting(self.grace_period);
         writeln!(f, "  controller-disconnection-graceperiod: \"{period}\"")?;
         if let Some(rules) = self.rules_of(Origin::Ours) {

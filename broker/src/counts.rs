@@ -30,4 +30,10 @@ impl Count {
 pub struct Counts {
     /// Sessions that were ended because their peer's certificate is not trusted any more.
     pub distrusted: Count,
+    /// Handshakes that were begun.
+    pub begun: Count,
+    /// Connections that were turned away before any handshake, since too many came at once.
+    pub turned_away: Count,
+    /// Clients that were asked to come back later, since their certificate has too many connections.
+    pub crowded_out: Count,
 }

@@ -38,6 +38,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// The most headers of a request.
 const MAX_HEADERS: usize = 64;
 
+/// In how many seconds a client may come back to a broker that takes none: what a restart takes.
+const SHUT_SECONDS: u32 = 5;
+
 /// Where files are asked for.
 const CONTENT: &str = "/content/";
 
@@ -75,8 +78,9 @@ struct Promised {
     client_type: String,
 }
 
-/// Answers requests until the connection ends, or becomes a WebSocket.
-pub(crate) async fn serve(peer: Peer, context: &Context) -> Option<Upgraded> {
+/// Answers requests until the connection ends, or becomes a WebSocket. When the broker is `busy`, a
+/// client is asked to come back in so many seconds instead.
+pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> Option<Upgraded> {
     let Peer {
         stream,
         address,
@@ -89,7 +93,7 @@ pub(crate) async fn serve(peer: Peer, context: &Context) -> Option<Upgraded> {
         let promised = Arc::clone(&promised);
         let known = certname.is_some();
         async move {
-            Ok::<_, std::convert::Infallible>(answer(request, known, context, &promised).await)
+            Ok::<_, std::convert::Infallible>(answer(request, known, busy, context, &promised).await)
         }
     });
     let served = http1::Builder::new()
@@ -125,6 +129,7 @@ pub(crate) async fn serve(peer: Peer, context: &Context) -> Option<Upgraded> {
 async fn answer(
     mut request: Request<Incoming>,
     known: bool,
+    busy: Option<u32>,
     context: &Context,
     promised: &Mutex<Option<Promised>>,
 ) -> Response<Answer> {
@@ -143,11 +148,13 @@ async fn answer(
                 Ok(key) => key,
                 Err(refusal) => return *refusal,
             };
-            if matches!(door, Door::Starting | Door::Shut | Door::Stopping) {
-                return say(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the broker takes no clients just now",
-                );
+            let shut = matches!(door, Door::Starting | Door::Shut | Door::Stopping);
+            if let Some(seconds) = busy.or(shut.then_some(SHUT_SECONDS)) {
+                let text = "the broker takes no clients just now";
+                let mut response = say(StatusCode::SERVICE_UNAVAILABLE, text);
+                let headers = response.headers_mut();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                return response;
             }
             let native = version == Version::Two && offers(request.headers(), SUBPROTOCOL);
             let mut response = switch(&key);
@@ -164,8 +171,8 @@ async fn answer(
             });
             response
         }
-        Route::Services => json(&serde_json::json!({ "broker-service": service(door) })),
-        Route::BrokerService => json(&service(door)),
+        Route::Services => json(&serde_json::json!({ "broker-service": service(context) })),
+        Route::BrokerService => json(&service(context)),
         Route::Simple if door == Door::Open => say(StatusCode::OK, door.state()),
         Route::Simple => say(StatusCode::SERVICE_UNAVAILABLE, door.state()),
         Route::Content(_) if !known => say(
@@ -288,13 +295,20 @@ fn switch(key: &str) -> Response<Answer> {
 }
 
 /// One service as the original's status page shows it.
-fn service(door: Door) -> serde_json::Value {
+fn service(context: &Context) -> serde_json::Value {
+    let counts = &context.counts;
     serde_json::json!({
         "service_version": daemon::VERSION,
         "service_status_version": 1,
         "detail_level": "info",
-        "state": door.state(),
-        "status": {},
+        "state": context.gate.door().state(),
+        "status": {
+            "connections": context.peers.len(),
+            "handshakes": counts.begun.get(),
+            "turned-away": counts.turned_away.get(),
+            "crowded-out": counts.crowded_out.get(),
+            "distrusted": counts.distrusted.get(),
+        },
         "active_alerts": [],
     })
 }

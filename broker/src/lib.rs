@@ -1,12 +1,13 @@
 //! The PCP broker, in the roles primary and compiler: it lets clients in by their certificates,
 //! routes messages that it cannot read, and tells other brokers who is connected.
 //!
-//! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (connections),
-//! `session` (one connection), `outbox` (what waits for it), `peers` (who has
+//! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (the socket),
+//! `admission` (who comes in when, pure), `entrance` (lets them in), `session` (one connection), `outbox` (what waits for it), `peers` (who has
 //! one, and may not any more), `driver` (the only owner of the mesh),
 //! `uplink` (a compiler's link to its primaries), `content` (files on their way). Over TCP: `tcp`
 //! (connections), `http` (what is asked), [`websocket`] (a session of an existing peer).
 
+mod admission;
 pub mod authorize;
 mod budget;
 pub mod config;
@@ -14,6 +15,7 @@ mod content;
 pub mod counts;
 pub mod doctor;
 mod driver;
+mod entrance;
 pub mod explain;
 mod gate;
 pub mod host;
@@ -22,6 +24,7 @@ mod listener;
 mod outbox;
 mod peers;
 mod session;
+mod tally;
 mod tcp;
 mod uplink;
 pub mod websocket;
@@ -44,12 +47,14 @@ use budget::Budget;
 use config::Config;
 use content::Relay;
 use counts::Counts;
+use entrance::Entrance;
 use driver::{Driver, INPUT_QUEUE, Input};
 use gate::{Door, Gate};
 use listener::Bound;
 pub use listener::ListenError;
 use peers::Peers;
 use session::{Context, SessionIds};
+use tally::Tally;
 use uplink::Expected;
 use websocket::Starts;
 
@@ -153,9 +158,18 @@ impl Broker {
         let core = daemon::Tasks::new();
         let sessions = daemon::Tasks::new();
         let uplinks = daemon::Tasks::new();
-        let Sockets { quic, tcp, .. } = sockets;
+        let Sockets { address, quic, tcp } = sockets;
         let server = listener::server(&current).map_err(RunError::Listen)?;
         let tls = tcp::server(&current).map_err(RunError::Listen)?;
+        let tcp = tcp.map(tokio::net::TcpListener::from_std).transpose();
+        let tcp = tcp.map_err(|source| {
+            let (protocol, address) = ("TCP", address);
+            RunError::Listen(ListenError::Bind {
+                protocol,
+                address,
+                source,
+            })
+        })?;
         let endpoint = match quic {
             Some(bound) => {
                 warn_of_small_buffers(bound.buffers);
@@ -224,6 +238,7 @@ impl Broker {
             identity: current,
             server,
             peers,
+            tally: Arc::new(Tally::default()),
             counts,
             certname: identity.certname().clone(),
             software: daemon::software("pcp-broker"),
@@ -240,19 +255,14 @@ impl Broker {
             starts: Starts::default(),
             tasks: sessions.clone(),
         });
-        if let Some(endpoint) = endpoint.clone() {
-            let accept = listener::accept(
-                endpoint,
-                Arc::clone(&context),
-                sessions.clone(),
-                core.shutdown_token(),
-            );
-            core.spawn_core("listener", accept);
-        }
-        if let Some(tcp) = tcp {
-            let accept = tcp::accept(tcp, context, sessions.clone(), core.shutdown_token());
-            core.spawn_core("tcp-listener", accept);
-        }
+        let entrance = Entrance::new(
+            endpoint.clone(),
+            tcp,
+            config.handshakes_per_second,
+            context,
+            sessions.clone(),
+        );
+        core.spawn_core("entrance", entrance.run(core.shutdown_token()));
         daemon::ready();
 
         let (failed, cut_off) = (core.shutdown_token(), uplinks.shutdown_token());
@@ -264,9 +274,6 @@ impl Broker {
         tracing::info!("stopping");
         daemon::stopping();
         gate.set(Door::Stopping);
-        if let Some(endpoint) = &endpoint {
-            endpoint.set_server_config(None);
-        }
         // Without a driver there is nobody to say goodbye.
         drop(inputs.send(Input::Drain).await);
         if !sessions.shutdown(DRAIN).await {

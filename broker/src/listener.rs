@@ -1,5 +1,4 @@
-//! The socket that clients and compilers dial: binds it, sets QUIC up, and starts a session for each
-//! connection.
+//! The socket that clients and compilers dial: binds it, and sets QUIC up.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,19 +12,6 @@ use pcp_client::transport::{self, Buffers, SOCKET_BUFFER};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig};
 use quinn_proto::HashedConnectionIdGenerator;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-
-use crate::session::{self, Context};
-
-/// How many connections may be between their first packet and their hello at a time. Beyond that new
-/// ones wait inside QUIC, whose clients send again: a reconnect storm becomes a queue. Each costs a
-/// signature and two verifications, so a core takes two thousand a second.
-const MAX_HANDSHAKES: usize = 1024;
-
-/// With so few places left, a client must first prove that its address is its own, so that a flood of
-/// packets with forged addresses cannot take them all.
-const PLACES_FOR_PROVEN: usize = MAX_HANDSHAKES / 2;
 
 /// Streams that a client may have open towards us: the session, and three files at a time. QUIC sets
 /// memory aside for each permitted stream of each connection.
@@ -133,40 +119,6 @@ pub(crate) fn server(identity: &Arc<Current>) -> Result<Server, ListenError> {
     Derived::new(Arc::clone(identity), move |identity| {
         server_config(identity, &transport)
     })
-}
-
-/// Starts a session for each connection until the shutdown.
-pub(crate) async fn accept(
-    endpoint: Endpoint,
-    context: Arc<Context>,
-    sessions: daemon::Tasks,
-    shutdown: CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    loop {
-        let next = async {
-            // The semaphore is never closed, and the endpoint only when we are done.
-            let place = Arc::clone(&places).acquire_owned().await.ok()?;
-            Some((endpoint.accept().await?, place))
-        };
-        let (incoming, place) = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            next = next => match next {
-                Some(next) => next,
-                None => return,
-            },
-        };
-        let crowded = places.available_permits() < PLACES_FOR_PROVEN;
-        if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
-            // It fails only for a client that has proven its address already.
-            drop(incoming.retry());
-            continue;
-        }
-        // Boxed, since each layer around a task's future keeps a copy of its size.
-        let session = Box::pin(session::serve(incoming, Arc::clone(&context), place));
-        sessions.spawn("session", session);
-    }
 }
 
 fn server_config(

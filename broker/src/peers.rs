@@ -69,6 +69,10 @@ impl Peers {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     /// A copy of the list, in no particular order.
     pub(crate) fn all(&self) -> Vec<(SessionId, Peer)> {
         let peers = self.lock();

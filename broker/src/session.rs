@@ -17,7 +17,7 @@ use pcp_client::stream::StreamError;
 use pcp_client::transport;
 use pcp_mesh::{LinkKind, SessionId};
 use quinn::{Incoming, SendStream, WriteError};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -26,10 +26,12 @@ use crate::budget::Budget;
 use crate::content::Relay;
 use crate::counts::Counts;
 use crate::driver::{Exit, Input};
+use crate::entrance::Place;
 use crate::gate::Gate;
 use crate::listener::Server;
 use crate::outbox::Outbox;
 use crate::peers::{self, Line, Peer, Peers};
+use crate::tally::Tally;
 use crate::tcp::Tls;
 use crate::websocket::{Starts, Version};
 use open::{Opened, open};
@@ -47,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) server: Server,
     /// Everybody who has a session.
     pub(crate) peers: Arc<Peers>,
+    /// How many connections each certificate has.
+    pub(crate) tally: Arc<Tally>,
     pub(crate) counts: Arc<Counts>,
     /// The broker's own certname.
     pub(crate) certname: Certname,
@@ -112,7 +116,7 @@ impl Drop for Registered<'_> {
 }
 
 /// Serves a connection to its end. `place` is held until it has said hello.
-pub(crate) async fn serve(incoming: Incoming, context: Arc<Context>, place: OwnedSemaphorePermit) {
+pub(crate) async fn serve(incoming: Incoming, context: Arc<Context>, place: Place) {
     let address = incoming.remote_address();
     // Boxed, so that the memory of a handshake is not kept for the life of the session.
     let opened = match Box::pin(open(incoming, &context)).await {
@@ -156,6 +160,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         connection,
         mut state,
         mut frames,
+        counted: _counted,
         mut send,
         outbox,
         ..

@@ -1,5 +1,5 @@
 //! The TCP side of the broker's port: TLS for peers that speak HTTP and WebSocket. Each connection has
-//! its deadlines from the first byte on, and only so many may be on their way in at a time.
+//! its deadlines from the first byte on.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -10,22 +10,19 @@ use identity::{Current, Derived, Identity, TlsVersions};
 use pcp::Certname;
 use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::entrance::Place;
 use crate::http;
 use crate::listener::ListenError;
 use crate::session::Context;
 use crate::websocket;
-
-/// How many connections may be between their first packet and their session at a time. Beyond that
-/// new ones wait in the kernel's queue.
-const MAX_ARRIVING: usize = 1024;
 
 /// How many connections the kernel keeps for us, so that a reconnect storm is not refused.
 const BACKLOG: i32 = 4096;
@@ -33,8 +30,8 @@ const BACKLOG: i32 = 4096;
 /// How long the TLS handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long to wait when the process has no descriptor left for another connection.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+/// How long it may take to say that somebody may not come in.
+const TELLING_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A connection whose client is known, as far as it wants to be.
 #[derive(Debug)]
@@ -78,54 +75,50 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Serves each connection until the shutdown.
-pub(crate) async fn accept(
-    listener: StdListener,
+/// Serves a connection to its end. `place` is held for the handshake, `request` until the client has
+/// become a session.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
     context: Arc<Context>,
-    sessions: daemon::Tasks,
-    shutdown: CancellationToken,
+    place: Place,
+    request: OwnedSemaphorePermit,
+    end: CancellationToken,
 ) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the TCP socket cannot be served"),
+    let arriving = async {
+        // Boxed, so that the memory of the handshakes is not kept for the life of the session.
+        let peer = Box::pin(shake_hands(stream, address, &context)).await;
+        drop(place);
+        Box::pin(http::serve(peer?, &context, None)).await
     };
-    let places = Arc::new(Semaphore::new(MAX_ARRIVING));
-    loop {
-        let next = async {
-            // The semaphore is never closed.
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            next = next => next,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Of a connection that ended before we took it, or for lack of descriptors.
-                tracing::debug!(%error, "connection not accepted");
-                sleep(OUT_OF_DESCRIPTORS).await;
-                continue;
-            }
-        };
-        let (context, tasks) = (Arc::clone(&context), sessions.shutdown_token());
-        sessions.spawn("websocket", async move {
-            let arriving = async {
-                // Boxed, so that the memory of the handshakes is not kept for the life of the session.
-                let peer = Box::pin(shake_hands(stream, address, &context)).await?;
-                Box::pin(http::serve(peer, &context)).await
-            };
-            let arrived = tokio::select! {
-                biased;
-                () = tasks.cancelled() => None,
-                arrived = arriving => arrived,
-            };
-            if let Some(upgraded) = arrived {
-                Box::pin(websocket::serve(upgraded, context, place.ok())).await;
-            }
-        });
+    let arrived = tokio::select! {
+        biased;
+        () = end.cancelled() => None,
+        arrived = arriving => arrived,
+    };
+    if let Some(upgraded) = arrived {
+        Box::pin(websocket::serve(upgraded, context, request)).await;
+    }
+}
+
+/// Shakes hands with somebody who may not come in just now, to say when to come back.
+pub(crate) async fn turn_away(
+    stream: TcpStream,
+    address: SocketAddr,
+    context: &Context,
+    seconds: u32,
+    end: CancellationToken,
+) {
+    let telling = async {
+        if let Some(peer) = shake_hands(stream, address, context).await {
+            // Nobody becomes a session here.
+            drop(http::serve(peer, context, Some(seconds)).await);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = end.cancelled() => {}
+        _ = timeout(TELLING_DEADLINE, telling) => {}
     }
 }
 

@@ -89,11 +89,11 @@ struct Session<'a> {
     outbox: &'a Arc<Outbox>,
 }
 
-/// Serves a connection to its end. `place` is held until it has been let in.
+/// Serves a connection to its end. `request` is held until it has been let in.
 pub(crate) async fn serve(
     upgraded: Upgraded,
     context: Arc<Context>,
-    place: Option<OwnedSemaphorePermit>,
+    request: OwnedSemaphorePermit,
 ) {
     let address = upgraded.address;
     let opened = match Box::pin(open::open(upgraded, &context)).await {
@@ -104,7 +104,7 @@ pub(crate) async fn serve(
             return;
         }
     };
-    drop(place);
+    drop(request);
     let (session, uri) = (opened.session, opened.uri.clone());
     tracing::info!(
         %uri,
@@ -139,6 +139,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         address,
         certificates,
         identity,
+        counted: _counted,
         ..
     } = opened;
     let registered = Registered {

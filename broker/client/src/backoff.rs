@@ -67,6 +67,8 @@ pub struct Redial {
     broker: usize,
     wait: Duration,
     attempt: u32,
+    /// How many brokers in a row have asked us to come back later.
+    busy: usize,
 }
 
 impl Redial {
@@ -81,6 +83,7 @@ impl Redial {
             broker: 0,
             wait: base,
             attempt: 1,
+            busy: 0,
         }
     }
 
@@ -99,6 +102,10 @@ impl Redial {
     /// How long to wait before the next attempt. `random` is uniform in `0.0..1.0`.
     pub fn next(&mut self, ended: Ended, random: f64) -> Duration {
         self.attempt = self.attempt.saturating_add(1);
+        self.busy = match ended {
+            Ended::Retry { .. } => self.busy.saturating_add(1),
+            _ => 0,
+        };
         match ended {
             Ended::Dropped => {
                 self.restart();
@@ -122,8 +129,13 @@ impl Redial {
             }
             Ended::Retry { seconds } => {
                 self.rotate();
+                if self.busy < self.brokers {
+                    // The next one need not be busy.
+                    return self.grow(random);
+                }
+                // Thousands are told the same number at once: they come back over as long a time.
                 let asked = Duration::from_secs(seconds.into()).min(LONGEST_RETRY);
-                asked + self.grow(random)
+                asked + asked.mul_f64(unit(random)).max(self.grow(random))
             }
             Ended::Superseded => {
                 let cap = self.backoff.cap.saturating_mul(SUPERSEDED_CAPS);
@@ -149,8 +161,15 @@ impl Redial {
 }
 
 fn between(low: Duration, high: Duration, random: f64) -> Duration {
-    let random = if random.is_finite() { random } else { 0.0 };
-    low + high.saturating_sub(low).mul_f64(random.clamp(0.0, 1.0))
+    low + high.saturating_sub(low).mul_f64(unit(random))
+}
+
+fn unit(random: f64) -> f64 {
+    if random.is_finite() {
+        random.clamp(0.0, 1.0)
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]
@@ -220,7 +239,28 @@ mod tests {
         let wait = redial.next(Ended::Retry { seconds: 20 }, 0.0);
         assert!(wait >= Duration::from_secs(20));
         let wait = redial.next(Ended::Retry { seconds: u32::MAX }, ALMOST_ONE);
-        assert!(wait <= LONGEST_RETRY + Duration::from_secs(30));
+        assert!(wait <= LONGEST_RETRY * 2);
+    }
+
+    #[test]
+    fn those_who_are_asked_to_come_back_at_once_come_back_over_as_long_a_time() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let waits = (0..1000).map(|_| redial(1).next(Ended::Retry { seconds: 20 }, random.f64()));
+        let waits: Vec<u64> = waits.map(|wait| wait.as_secs()).collect();
+        for second in 20..40 {
+            let same = waits.iter().filter(|wait| **wait == second).count();
+            assert!((20..80).contains(&same), "{same} of 1000 after {second} s");
+        }
+    }
+
+    #[test]
+    fn tries_the_next_broker_before_it_comes_back_to_a_busy_one() {
+        let mut redial = redial(2);
+        let busy = Ended::Retry { seconds: 20 };
+        assert!(redial.next(busy, 0.5) < Duration::from_secs(2));
+        assert_eq!(redial.broker(), 1);
+        assert!(redial.next(busy, 0.5) >= Duration::from_secs(20));
+        assert_eq!(redial.broker(), 0);
     }
 
     #[test]

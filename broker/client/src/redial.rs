@@ -13,6 +13,7 @@ use crate::config::ClientConfig;
 use crate::dial::{DialError, Dialler, Welcomed};
 use crate::handle::{Session, State};
 use crate::session::{self, End};
+use crate::transport;
 
 /// How long we wait at the end until the broker has seen that the connection is closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -181,6 +182,9 @@ impl Connection {
         match error {
             DialError::Retry(retry) => Ended::Retry {
                 seconds: retry.seconds,
+            },
+            DialError::Handshake { source, .. } if transport::is_refused(source) => Ended::Retry {
+                seconds: transport::REFUSED_SECONDS,
             },
             DialError::Refused(goodbye) if goodbye.code == GoodbyeCode::Superseded => {
                 Ended::Superseded

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use pcp::ClientType;
-use quinn::{Connection, IdleTimeout, TransportConfig, VarInt};
+use quinn::{
+    Connection, ConnectionError, IdleTimeout, TransportConfig, TransportErrorCode, VarInt,
+};
 use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -51,6 +53,18 @@ pub const CLOSED: VarInt = VarInt::from_u32(0);
 
 /// The code of a connection that is closed because the peer broke the protocol.
 pub const MISBEHAVED: VarInt = VarInt::from_u32(1);
+
+/// In how many seconds to come back to a broker that refuses the connection itself, before any
+/// handshake: more arrive than it can take, or it is being stopped. A number of its own would cost it
+/// what it has not got.
+pub const REFUSED_SECONDS: u32 = 2;
+
+/// Whether a broker has refused the connection itself, see [`REFUSED_SECONDS`].
+#[must_use]
+pub fn is_refused(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ConnectionClosed(close)
+        if close.error_code == TransportErrorCode::CONNECTION_REFUSED)
+}
 
 /// What the kernel gave of the buffers that were asked for, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,3 +23,7 @@ pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(90);
 
 /// The original broker's `idle-timeout`: three missed pings of an agent with the default settings.
 pub(super) const WEBSOCKET_IDLE: Duration = Duration::from_secs(360);
+
+/// What one core does (half a millisecond each): a broker has two threads, and those who are in keep
+/// the other.
+pub(super) const HANDSHAKES_PER_SECOND: u32 = 2000;

@@ -54,6 +54,7 @@ pub(super) struct BrokerFile {
     pub(super) websocket_idle_timeout: Option<Lasting>,
     pub(super) max_message_size: Option<Size>,
     pub(super) max_connections: Option<usize>,
+    pub(super) handshakes_per_second: Option<u32>,
     pub(super) controller_disconnection_graceperiod: Option<Lasting>,
     pub(super) rules: Option<Vec<OwnRule>>,
 }

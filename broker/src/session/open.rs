@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{Identity, IdentityError};
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
-use pcp::{Frame, Goodbye, GoodbyeCode, Hello, PeerMisbehaved, ServerEvent, ServerSession, Uri};
+use pcp::{Frame, Goodbye, GoodbyeCode, Hello, PeerMisbehaved, Retry, ServerEvent, ServerSession, Uri};
 use pcp_client::FEATURE_CONTENT;
 use pcp_client::stream::{FrameStream, StreamError};
 use pcp_client::transport::{self, CONNECTION_WINDOW, CONTENT_STREAMS};
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::{Context, FAREWELL, farewell};
 use crate::authorize::{Kind, Refused};
 use crate::outbox::{AGENT_BYTES, AGENT_LARGE, CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
+use crate::tally::{self, Counted};
 
 /// How long the handshake may take, from the first packet that we have seen.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ pub(super) struct Opened {
     /// As it was when the handshake began: the peer was verified by this one, or by a later one.
     pub(super) identity: Arc<Identity>,
     pub(super) connection: Connection,
+    pub(super) counted: Counted,
     pub(super) state: ServerSession,
     pub(super) frames: FrameStream,
     pub(super) send: SendStream,
@@ -71,6 +73,8 @@ pub(super) enum OpenError {
         #[source]
         source: Refused,
     },
+    #[error("{0} has too many connections")]
+    Crowded(Uri),
     #[error("the welcome could not be sent")]
     Welcome(#[source] WriteError),
 }
@@ -104,6 +108,7 @@ async fn greet(
 ) -> Result<Opened, OpenError> {
     let certificates = transport::peer_certificates(connection);
     let certname = identity::peer_certname(&certificates).map_err(OpenError::Certname)?;
+    let counted = context.tally.count(&certname);
     let (mut send, receive) = connection.accept_bi().await.map_err(OpenError::NoStream)?;
     // It fails only when the stream has been stopped, which writing tells.
     drop(send.set_priority(transport::SESSION_PRIORITY));
@@ -121,6 +126,15 @@ async fn greet(
         }
     };
     let uri = Uri::new(certname, hello.client_type.clone());
+    let Some(counted) = counted else {
+        context.counts.crowded_out.add();
+        let retry = frame::to_bytes(&Frame::Retry(Retry {
+            reason: "this certificate has too many connections".to_owned(),
+            seconds: tally::COME_BACK,
+        }));
+        drop(timeout(FAREWELL, farewell(&mut send, retry)).await);
+        return Err(OpenError::Crowded(uri));
+    };
     let kind = match context.rules.hello(uri.certname(), uri.client_type()) {
         Ok(kind) => kind,
         Err(source) => {
@@ -169,6 +183,7 @@ async fn greet(
         address: connection.remote_address(),
         identity,
         connection: connection.clone(),
+        counted,
         state,
         frames,
         send,

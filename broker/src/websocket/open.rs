@@ -27,6 +27,7 @@ use crate::gate::Door;
 use crate::http::Upgraded;
 use crate::outbox::{AGENT_BYTES, AGENT_LARGE, CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
 use crate::session::Context;
+use crate::tally::Counted;
 
 /// How long one of our own clients may take to say hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -46,6 +47,7 @@ pub(super) struct Opened {
     /// The chain that the client has shown, and by whom it was verified.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
     pub(super) identity: Arc<Identity>,
+    pub(super) counted: Counted,
 }
 
 /// The session's own state when it carries QUIC's frames.
@@ -75,6 +77,8 @@ pub(super) enum OpenError {
     },
     #[error("{0}: links between brokers of this product need QUIC")]
     Link(Uri),
+    #[error("{0} has too many connections")]
+    Crowded(pcp::Certname),
     #[error("{0} did not say hello")]
     Hello(Uri, #[source] Option<WebSocketFault>),
     #[error("{0} did not take its welcome")]
@@ -90,6 +94,7 @@ impl OpenError {
             Self::ClientType { .. } | Self::Refused { .. } | Self::Link(_) => {
                 (4002, "Association unsuccessful.")
             }
+            Self::Crowded(_) => (1013, "Too many connections of this certificate."),
             Self::Hello(..) | Self::Welcome(_) => (1002, "no hello"),
         }
     }
@@ -130,6 +135,7 @@ pub(super) async fn open(upgraded: Upgraded, context: &Context) -> Result<Opened
         started,
         software,
         native,
+        counted,
     } = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -160,6 +166,7 @@ pub(super) async fn open(upgraded: Upgraded, context: &Context) -> Result<Opened
         address,
         certificates,
         identity,
+        counted,
     })
 }
 
@@ -170,6 +177,7 @@ struct Begun {
     started: u64,
     software: String,
     native: Native,
+    counted: Counted,
 }
 
 async fn begin(
@@ -182,6 +190,10 @@ async fn begin(
 ) -> Result<Begun, OpenError> {
     let Some(certname) = certname else {
         return Err(OpenError::NoCertificate);
+    };
+    let Some(counted) = context.tally.count(&certname) else {
+        context.counts.crowded_out.add();
+        return Err(OpenError::Crowded(certname));
     };
     if context.gate.door() != Door::Open {
         return Err(OpenError::NoControllers);
@@ -224,6 +236,7 @@ async fn begin(
         started,
         software,
         native,
+        counted,
     })
 }
 

@@ -105,6 +105,7 @@ impl Field {
             websocket_idle: Duration::from_secs(360),
             max_message: MAX_MESSAGE,
             max_connections: 0,
+            handshakes_per_second: 2000,
             grace_period: Duration::from_secs(90),
             log: daemon::logs::LogConfig::default(),
         }

@@ -18,4 +18,5 @@ mod primaries;
 mod rogues;
 mod routing;
 mod rude;
+mod storm;
 mod trust;

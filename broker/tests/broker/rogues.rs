@@ -26,7 +26,11 @@ struct Rogue {
     _endpoint: Endpoint,
 }
 
-async fn connect(field: &Field, broker: &Running, alpn: &[u8]) -> (Endpoint, Option<Connection>) {
+pub(crate) async fn connect(
+    field: &Field,
+    broker: &Running,
+    alpn: &[u8],
+) -> (Endpoint, Option<Connection>) {
     let tls = field.identity("rogue").client_config(&[alpn]);
     let quic = QuicClientConfig::try_from(tls.expect("a TLS configuration"));
     let config = ClientConfig::new(Arc::new(quic.expect("fit for QUIC")));
