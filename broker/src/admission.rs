@@ -252,7 +252,9 @@ mod tests {
         let mut admission = admission();
         let start = Instant::now();
         for number in 0..200 {
-            admission.arrive(start, origin("::1"), number).expect("room");
+            admission
+                .arrive(start, origin("::1"), number)
+                .expect("room");
         }
         begun(&mut admission, start);
         let Next::At(due) = admission.next(start) else {
@@ -282,9 +284,13 @@ mod tests {
         let mut admission = admission();
         let now = Instant::now();
         for number in 0..50 {
-            admission.arrive(now, origin("192.0.2.1"), number).expect("room");
+            admission
+                .arrive(now, origin("192.0.2.1"), number)
+                .expect("room");
         }
-        admission.arrive(now, origin("192.0.2.2"), 100).expect("room");
+        admission
+            .arrive(now, origin("192.0.2.2"), 100)
+            .expect("room");
         assert_eq!(begun(&mut admission, now)[..3], [0, 100, 1]);
     }
 
@@ -328,7 +334,9 @@ mod tests {
         let mut admission = admission();
         let now = Instant::now();
         admission.arrive(now, origin("192.0.2.1"), 1).expect("room");
-        admission.arrive(now + LATE, origin("192.0.2.1"), 2).expect("room");
+        admission
+            .arrive(now + LATE, origin("192.0.2.1"), 2)
+            .expect("room");
         let later = now + LATE + MILLISECOND;
         assert_eq!(admission.next(later), Next::Late(1));
         assert_eq!(begun(&mut admission, later), [2]);

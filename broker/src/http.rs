@@ -93,7 +93,9 @@ pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> O
         let promised = Arc::clone(&promised);
         let known = certname.is_some();
         async move {
-            Ok::<_, std::convert::Infallible>(answer(request, known, busy, context, &promised).await)
+            Ok::<_, std::convert::Infallible>(
+                answer(request, known, busy, context, &promised).await,
+            )
         }
     });
     let served = http1::Builder::new()

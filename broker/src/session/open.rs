@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{Identity, IdentityError};
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
-use pcp::{Frame, Goodbye, GoodbyeCode, Hello, PeerMisbehaved, Retry, ServerEvent, ServerSession, Uri};
+use pcp::{
+    Frame, Goodbye, GoodbyeCode, Hello, PeerMisbehaved, Retry, ServerEvent, ServerSession, Uri,
+};
 use pcp_client::FEATURE_CONTENT;
 use pcp_client::stream::{FrameStream, StreamError};
 use pcp_client::transport::{self, CONNECTION_WINDOW, CONTENT_STREAMS};
