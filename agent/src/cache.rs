@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::bounds::{Bounds, Entry, before};
 use crate::disk::{self, Disk, DiskError};
-use crate::modules::task;
+use crate::modules::source::Source;
 
 /// The largest file that is fetched. Task files are scripts; some bring an archive along.
 const MAX_FILE: u64 = 1 << 30;
@@ -148,7 +148,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`CacheError`] when it cannot be had.
-    pub async fn place(&self, file: &task::File, to: &Path) -> Result<(), CacheError> {
+    pub async fn place(&self, file: &Source, to: &Path) -> Result<(), CacheError> {
         if self.copy(file, to).await? {
             return Ok(());
         }
@@ -237,13 +237,13 @@ impl Cache {
         turn
     }
 
-    fn path(&self, file: &task::File) -> (PathBuf, PathBuf) {
+    fn path(&self, file: &Source) -> (PathBuf, PathBuf) {
         let directory = self.dir.join(file.digest.to_string());
         let path = directory.join(&file.name);
         (directory, path)
     }
 
-    async fn copy(&self, file: &task::File, to: &Path) -> Result<bool, CacheError> {
+    async fn copy(&self, file: &Source, to: &Path) -> Result<bool, CacheError> {
         let (directory, path) = self.path(file);
         let digest = file.digest;
         let to = to.to_path_buf();
@@ -255,7 +255,7 @@ impl Cache {
         self.disk.run(work).await.map_err(CacheError::Disk)?
     }
 
-    async fn download(&self, file: &task::File) -> Result<(), CacheError> {
+    async fn download(&self, file: &Source) -> Result<(), CacheError> {
         let mut pauses = PAUSES.into_iter();
         loop {
             let error = match self.try_download(file).await {
@@ -283,7 +283,7 @@ impl Cache {
         }
     }
 
-    async fn try_download(&self, file: &task::File) -> Result<(), DownloadError> {
+    async fn try_download(&self, file: &Source) -> Result<(), DownloadError> {
         let mut state = self.client.state();
         let connected = state.wait_for(|state| matches!(state, State::Connected { .. }));
         // What comes of it shows the request itself.

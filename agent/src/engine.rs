@@ -194,7 +194,10 @@ impl Engine {
             Command::Query { id, answer } => {
                 let progress = match (self.active.get(&id), self.finished.get(&id)) {
                     (Some(_), _) => Progress::InProgress,
-                    (None, Some(transaction)) => Progress::Ended(transaction.outcome().clone()),
+                    (None, Some(transaction)) => Progress::Ended(
+                        Arc::clone(transaction.request()),
+                        transaction.outcome().clone(),
+                    ),
                     (None, None) => Progress::OnDisk,
                 };
                 // The one who asked may have gone.

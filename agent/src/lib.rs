@@ -141,6 +141,7 @@ impl Agent {
             max_result: u64::try_from(config.max_message).unwrap_or(u64::MAX),
             concurrency: config.task_concurrency,
             environment,
+            shell: runner::shell().map_err(StartError::Environment)?,
         };
         let runner = Runner::new(settings, disk, spool, cache.map_err(StartError::Cache)?);
         let retention = Retention {

@@ -1,17 +1,32 @@
 //! What this agent offers: modules, their actions, and how a request is read as one of them. The
 //! texts of refusals are the original's.
 
+pub mod command;
 pub mod echo;
+pub mod launch;
 pub mod output;
+pub mod path;
 pub mod ping;
+pub mod script;
+pub mod source;
 pub mod status;
 pub mod task;
+
+use std::path::PathBuf;
 
 use pcp::Digest;
 use pxp::{JsonObject, OutputRequest, StatusQuery, StopRequest, Wishes};
 use serde::de::DeserializeOwned;
 
-use task::Task;
+use command::Command;
+use launch::{Launch, Place};
+use script::Script;
+use source::Source;
+use task::{Task, TaskError};
+
+/// The longest argument or entry of an environment that Linux takes (`MAX_ARG_STRLEN`), its NUL
+/// included: 32 pages. Of a variable it is name, `=`, value and NUL together.
+const MAX_TEXT: usize = 128 * 1024;
 
 /// An action that gives its results at once, and only to a blocking request.
 #[derive(Debug)]
@@ -33,6 +48,10 @@ pub enum Immediate {
 pub enum Process {
     /// `task run`
     Task(Box<Task>),
+    /// `script run`
+    Script(Box<Script>),
+    /// `command run`
+    Command(Command),
 }
 
 /// Any action.
@@ -71,7 +90,13 @@ pub enum Refused {
     },
     /// The parameters of `task run` are of the right types, and cannot be used.
     #[error("invalid input for 'task run': {0}")]
-    InvalidTask(#[from] task::TaskError),
+    InvalidTask(#[from] TaskError),
+    /// The same of `script run`.
+    #[error("invalid input for 'script run': {0}")]
+    InvalidScript(#[from] script::ScriptError),
+    /// The same of `command run`.
+    #[error("invalid input for 'command run': {0}")]
+    InvalidCommand(#[from] command::CommandError),
     /// The module has nothing that takes its time.
     #[error("the module '{0}' supports only blocking PXP requests")]
     OnlyBlocking(&'static str),
@@ -86,6 +111,9 @@ impl Process {
     pub fn subject(&self) -> Option<&str> {
         match self {
             Self::Task(task) => Some(task.name()),
+            Self::Script(script) => Some(script.name()),
+            // It may hold secrets.
+            Self::Command(_) => None,
         }
     }
 
@@ -94,15 +122,25 @@ impl Process {
     pub fn task(&self) -> Option<&str> {
         match self {
             Self::Task(task) => Some(task.name()),
+            Self::Script(_) | Self::Command(_) => None,
+        }
+    }
+
+    /// The files that it needs, and where they must lie below the staging directory.
+    #[must_use]
+    pub fn files(&self) -> Vec<(PathBuf, &Source)> {
+        match self {
+            Self::Task(task) => task.files(),
+            Self::Script(script) => vec![script.file()],
+            Self::Command(_) => Vec::new(),
         }
     }
 
     /// The digests of all files that it runs or is given; what is executed last.
     #[must_use]
     pub fn digests(&self) -> Vec<Digest> {
-        match self {
-            Self::Task(task) => task.files().iter().map(|(_, file)| file.digest).collect(),
-        }
+        let files = self.files();
+        files.iter().map(|(_, file)| file.digest).collect()
     }
 
     /// The environments that it says it is of.
@@ -110,6 +148,8 @@ impl Process {
     pub fn environments(&self) -> Vec<String> {
         match self {
             Self::Task(task) => task.environments(),
+            Self::Script(script) => script.environments(),
+            Self::Command(_) => Vec::new(),
         }
     }
 
@@ -118,6 +158,20 @@ impl Process {
     pub fn wishes(&self) -> Wishes {
         match self {
             Self::Task(task) => task.wishes(),
+            Self::Script(script) => script.wishes(),
+            Self::Command(command) => command.wishes(),
+        }
+    }
+
+    /// How it is started, once its files are in their places.
+    ///
+    /// # Errors
+    /// [`TaskError`] when parameters cannot be handed over.
+    pub fn launch(&self, place: &Place<'_>) -> Result<Launch, TaskError> {
+        match self {
+            Self::Task(task) => task.launch(place),
+            Self::Script(script) => Ok(script.launch(place)),
+            Self::Command(command) => Ok(command.launch(place)),
         }
     }
 }
@@ -138,10 +192,19 @@ impl Action {
             ("output", "read") => {
                 Self::Immediate(Immediate::Output(read("output", "read", params)?))
             }
-            ("task", "run") => Self::Process(Process::Task(Box::new(Task::new(read(
-                "task", "run", params,
-            )?)?))),
-            ("echo" | "output" | "ping" | "status" | "task", _) => {
+            ("task", "run") => {
+                let task = Task::new(read("task", "run", params)?)?;
+                Self::Process(Process::Task(Box::new(task)))
+            }
+            ("script", "run") => {
+                let script = Script::new(read("script", "run", params)?)?;
+                Self::Process(Process::Script(Box::new(script)))
+            }
+            ("command", "run") => {
+                let command = Command::new(read("command", "run", params)?)?;
+                Self::Process(Process::Command(command))
+            }
+            ("command" | "echo" | "output" | "ping" | "script" | "status" | "task", _) => {
                 return Err(Refused::UnknownAction {
                     module: module.to_owned(),
                     action: action.to_owned(),

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use pcp::{Envelope, Flags, Message, MessageId, MessageType, Target, Uri};
 use pcp_client::{ClientHandle, SendError};
 use pxp::{
-    ActionResult, BlockingResponse, JsonObject, MessageKind, NonBlockingResponse,
-    ProvisionalResponse, RpcError, TransactionId,
+    BlockingResponse, JsonObject, MessageKind, NonBlockingResponse, ProvisionalResponse, RpcError,
+    TransactionId,
 };
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::engine::{Command, EngineHandle};
-use crate::results::{self, NoResult};
+use crate::results::{self, About, NoResult};
 use crate::runner::Runner;
 use crate::transaction::{Notify, Outcome, Request};
 
@@ -284,36 +284,27 @@ impl Sender {
     async fn send_outcome(&self, request: &Request, outcome: Outcome) -> bool {
         let directory = self.runner.spool().directory(&request.id);
         let max_result = self.runner.max_result();
-        let read = move || results::of(&directory, &outcome, max_result);
+        let about = About::request(request);
+        // Requesters made for the original do not expect the key.
+        let knows_usage = request.notify == Notify::UntilAcknowledged;
+        let read = move || {
+            let result = results::of(&directory, &outcome, &about, max_result)?;
+            about.form.told(result, knows_usage)
+        };
         let to = request.requester.clone();
         let message = match self.runner.disk().run(read).await {
-            Ok(Ok(mut result)) => {
-                // Requesters made for the original do not expect the key.
-                let knows = request.notify == Notify::UntilAcknowledged;
-                result.usage = result.usage.filter(|_| knows);
-                self.outcome(to, request, &result)
-            }
-            Ok(Err(NoResult(text))) => self.pxp(to, MessageKind::Error, &error(request, &text)),
-            Err(_stopping) => return false,
-        };
-        let ids = (request.id.clone(), request.request_id);
-        self.transmit(message, Some(ids)).await
-    }
-
-    fn outcome(&self, to: Uri, request: &Request, result: &ActionResult) -> Message {
-        match JsonObject::of(result) {
-            Ok(results) => {
+            Ok(Ok(results)) => {
                 let response = NonBlockingResponse {
                     transaction_id: request.id.clone(),
                     results,
                 };
                 self.pxp(to, MessageKind::NonBlockingResponse, &response)
             }
-            Err(fault) => {
-                let text = daemon::error_chain(&fault);
-                self.pxp(to, MessageKind::Error, &error(request, &text))
-            }
-        }
+            Ok(Err(NoResult(text))) => self.pxp(to, MessageKind::Error, &error(request, &text)),
+            Err(_stopping) => return false,
+        };
+        let ids = (request.id.clone(), request.request_id);
+        self.transmit(message, Some(ids)).await
     }
 
     /// Sends a message. One that is too large is replaced by an error that says so, if there is

@@ -1,6 +1,8 @@
 //! From the end of a run to what the requester is told: reports become outcomes, and outcomes, with
 //! the output that lies beside them, become results.
 
+mod form;
+
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use sandbox::output::{Output, Stream};
 use sandbox::{FinishError, Report, RunDir};
 
 use crate::transaction::{Outcome, Ran, Took, Written};
+pub use form::{About, Form};
 
 /// How much is read at once.
 const READ: usize = 1 << 20;
@@ -83,12 +86,11 @@ fn took(report: &Report, time_limit: Option<Duration>) -> Took {
 }
 
 /// What a run took, as requesters are told it.
-#[must_use]
-pub fn usage(ran: &Ran) -> Usage {
+fn usage(ran: &Ran, rule: Option<&str>) -> Usage {
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Usage {
         profile: ran.took.profile,
-        rule: None,
+        rule: rule.map(str::to_owned),
         duration_ms: milliseconds(ran.took.duration),
         cpu_ms: ran.took.cpu.map(milliseconds),
         peak_memory_bytes: ran.took.peak_memory,
@@ -134,7 +136,12 @@ pub fn outcome_without_report(error: &FinishError) -> Outcome {
 ///
 /// # Errors
 /// [`NoResult`] when there is none, or it cannot be told.
-pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<ActionResult, NoResult> {
+pub fn of(
+    directory: &Path,
+    outcome: &Outcome,
+    about: &About,
+    max_result: u64,
+) -> Result<ActionResult, NoResult> {
     let ran = match outcome {
         Outcome::Ran(ran) => ran,
         Outcome::Failed(message) => return Err(NoResult(message.clone())),
@@ -177,12 +184,14 @@ pub fn of(directory: &Path, outcome: &Outcome, max_result: u64) -> Result<Action
         stderr.push('\n');
     }
     stderr.push_str(&notes);
-    Ok(ActionResult {
+    let result = ActionResult {
         exitcode: ran.exitcode,
         stdout: Some(stdout).filter(|text| !text.is_empty()),
         stderr: Some(stderr).filter(|text| !text.is_empty()),
-        usage: Some(usage(ran)),
-    })
+        usage: Some(usage(ran, about.rule.as_deref())),
+    };
+    about.form.check(&result)?;
+    Ok(result)
 }
 
 /// What was kept of a stream: runs of bytes, with a gap between each two.
@@ -318,11 +327,16 @@ mod tests {
 
     const LIMIT: u64 = 1000;
 
+    const ABOUT: About = About {
+        form: Form::Output,
+        rule: None,
+    };
+
     fn of_output(stdout: &[u8], stderr: &[u8], ran: Ran) -> Result<ActionResult, NoResult> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("stdout"), stdout).unwrap();
         std::fs::write(dir.path().join("stderr"), stderr).unwrap();
-        of(dir.path(), &Outcome::Ran(ran), LIMIT)
+        of(dir.path(), &Outcome::Ran(ran), &ABOUT, LIMIT)
     }
 
     fn ran(exitcode: i32) -> Ran {
@@ -404,7 +418,7 @@ mod tests {
             },
             ..wrote(b"", b"x")
         };
-        let result = of(dir.path(), &Outcome::Ran(cut), LIMIT).unwrap();
+        let result = of(dir.path(), &Outcome::Ran(cut), &ABOUT, LIMIT).unwrap();
         assert_eq!(
             result.stdout.as_deref(),
             Some("ab\n[pxp-agent: 9 bytes were not kept]\ncd")
@@ -472,7 +486,7 @@ mod tests {
         ] {
             let ended = outcome(&report(how), limit);
             let dir = tempfile::tempdir().unwrap();
-            let result = of(dir.path(), &ended, LIMIT).unwrap();
+            let result = of(dir.path(), &ended, &ABOUT, LIMIT).unwrap();
             assert_eq!(result.exitcode, 143);
             assert_eq!(result.usage.unwrap().killed_by, Some(killed_by));
             let stderr = result.stderr.unwrap();

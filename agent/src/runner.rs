@@ -20,8 +20,9 @@ use crate::confinement::{Confinement, RunAsError};
 use crate::disk::{Disk, DiskError};
 use crate::gate::Granted;
 use crate::modules::Process;
-use crate::modules::task::{Task, TaskError};
-use crate::results::{self, NoResult};
+use crate::modules::launch::{Launch, Place};
+use crate::modules::task::TaskError;
+use crate::results::{self, About, Form, NoResult};
 use crate::spool::{Durability, Spool, SpoolError};
 use crate::transaction::{Accepted, Finished, Outcome, Running, StartPermit, Stored, Transaction};
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// The environment of every task, without its parameters.
     pub environment: Vec<(String, String)>,
+    /// The login shell of the agent's user.
+    pub shell: PathBuf,
 }
 
 /// Runs processes.
@@ -237,7 +240,11 @@ impl Runner {
     ///
     /// # Errors
     /// [`NoResult`] when it could not be run to a result.
-    pub async fn run_blocking(&self, granted: Granted) -> Result<ActionResult, NoResult> {
+    pub async fn run_blocking(
+        &self,
+        granted: Granted,
+        form: Form,
+    ) -> Result<ActionResult, NoResult> {
         let token = uuid::Uuid::new_v4().as_u64_pair().0;
         let spool = self.0.spool.clone();
         let made = self.0.disk.run(move || spool.begin_blocking(token)).await;
@@ -246,10 +253,14 @@ impl Runner {
             Ok(Err(error)) => return Err(NoResult(did_not_run(&NotStarted::Spool(error)))),
             Err(error) => return Err(NoResult(did_not_run(&error))),
         };
+        let about = About {
+            form,
+            rule: Some(granted.grant().rule.clone()),
+        };
         let (outcome, flushing) = self.run_in(granted, token, directory.clone()).await;
         let max_result = self.0.settings.max_result;
         let collect = move || {
-            let result = results::of(&directory, &outcome, max_result);
+            let result = results::of(&directory, &outcome, &about, max_result);
             remove_tree(&directory);
             result
         };
@@ -325,14 +336,13 @@ impl Runner {
     /// byte now and then must not hold a place for ever.
     async fn stage(&self, granted: &Granted, directory: &Path) -> Result<(), NotStarted> {
         let limit = granted.grant().limits.time;
-        let Process::Task(task) = granted.process();
-        let staged = timeout(limit, self.place_files(task, directory)).await;
+        let staged = timeout(limit, self.place_files(granted.process(), directory)).await;
         staged.map_err(|_| NotStarted::Late(limit))?
     }
 
-    async fn place_files(&self, task: &Task, directory: &Path) -> Result<(), NotStarted> {
+    async fn place_files(&self, process: &Process, directory: &Path) -> Result<(), NotStarted> {
         let staging = directory.join(STAGING);
-        for (path, file) in task.files() {
+        for (path, file) in process.files() {
             let to = staging.join(path);
             let placed = self.0.cache.place(file, &to).await;
             placed.map_err(NotStarted::Files)?;
@@ -349,17 +359,22 @@ impl Runner {
         directory: &Path,
     ) -> Result<Alive, NotStarted> {
         let settings = &self.0.settings;
-        let Process::Task(task) = granted.process();
         let staging = directory.join(STAGING);
-        let delivery = task
-            .delivery(Some(&staging))
-            .map_err(NotStarted::Parameters)?;
+        let place = Place {
+            staging: &staging,
+            shell: &settings.shell,
+        };
+        let launch = granted.process().launch(&place);
+        let Launch {
+            program,
+            arguments,
+            delivery,
+        } = launch.map_err(NotStarted::Parameters)?;
         let policy = settings.confinement.policy(granted.grant());
         let policy = policy.map_err(NotStarted::User)?;
-        let program = staging.join(task.executable());
         let job = Job {
             program: &program,
-            arguments: Vec::new(),
+            arguments,
             environment: settings.environment.clone(),
             working_directory: PathBuf::from(WORKING_DIRECTORY),
             name,
@@ -486,6 +501,19 @@ pub fn environment() -> io::Result<Vec<(String, String)>> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into())
+}
+
+/// The login shell of the agent's own user.
+///
+/// # Errors
+/// When the user database does not know it.
+pub fn shell() -> io::Result<PathBuf> {
+    let shell = own_user()?.shell;
+    // What login(1) takes where there is none.
+    let default = PathBuf::from("/bin/sh");
+    Ok(Some(shell)
+        .filter(|shell| shell.is_absolute())
+        .unwrap_or(default))
 }
 
 /// The agent's own user.

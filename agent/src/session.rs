@@ -22,7 +22,7 @@ use crate::engine::{Command, EngineHandle, Progress, Stopping};
 use crate::gate::{Asked, Gate, Granted, Judged};
 use crate::modules::{Action, Immediate, Process, output, status};
 use crate::outbox::{Outbox, Outgoing, Places};
-use crate::results::NoResult;
+use crate::results::{Form, NoResult};
 use crate::runner::Runner;
 use crate::transaction::{Notify, Request};
 
@@ -192,11 +192,12 @@ impl Session {
         let digest = RequestDigest::of(&module, &action, params.as_ref())
             .map_err(|error| daemon::error_chain(&error))?;
         let acknowledges = envelope.flags.contains(Flags::ACKNOWLEDGES);
-        let request = Request {
+        let mut request = Request {
             id: transaction_id,
             requester: envelope.sender.clone(),
             request_id: envelope.id,
             subject: process.subject().map(str::to_owned),
+            rule: None,
             module,
             action,
             digest,
@@ -213,6 +214,9 @@ impl Session {
             action: &request.action,
         };
         let judged = self.gate.judge(&asked, process);
+        if let Judged::Granted(granted) = &judged {
+            request.rule = Some(granted.grant().rule.clone());
+        }
         Ok((request, judged))
     }
 
@@ -239,7 +243,7 @@ impl Session {
         let action = action.and_then(|action| match action {
             Action::Immediate(immediate) => Ok(Admitted::Immediate(immediate)),
             Action::Process(process) => match self.gate.judge(&asked, process) {
-                Judged::Granted(granted) => Ok(Admitted::Process(granted)),
+                Judged::Granted(granted) => Ok(Admitted::Process(granted, Form::of(&module))),
                 Judged::Refused(refusal) => Err(refusal.to_string()),
             },
         });
@@ -314,7 +318,7 @@ impl Session {
 /// A blocking action that may be done.
 enum Admitted {
     Immediate(Immediate),
-    Process(Granted),
+    Process(Granted, Form),
 }
 
 /// One blocking request.
@@ -340,12 +344,9 @@ impl Blocking {
             }
             Admitted::Immediate(Immediate::Stop(request)) => self.stop(request).await,
             Admitted::Immediate(Immediate::Output(request)) => self.output(request).await,
-            Admitted::Process(granted) => {
-                let result = self.runner.run_blocking(granted).await;
-                result.and_then(|mut result| {
-                    result.usage = result.usage.filter(|_| self.knows_usage());
-                    object(&result)
-                })
+            Admitted::Process(granted, form) => {
+                let result = self.runner.run_blocking(granted, form).await;
+                result.and_then(|result| form.told(result, self.knows_usage()))
             }
         };
         let answer = match results {
@@ -413,7 +414,9 @@ impl Blocking {
         let progress = self.engine.progress(id.clone()).await;
         let query = move || match progress {
             Progress::InProgress => StatusResult::running(id),
-            Progress::Ended(outcome) => status::ended(&spool, id, &outcome, max_result),
+            Progress::Ended(request, outcome) => {
+                status::ended(&spool, &request, &outcome, max_result)
+            }
             Progress::OnDisk => status::query(&spool, id, max_result),
         };
         let answered = self.runner.disk().run(query).await;

@@ -38,6 +38,8 @@ pub struct Request {
     pub action: String,
     /// What the action is done with, for an operator's eyes: the name of the task.
     pub subject: Option<String>,
+    /// The rule of the node's policy that allows it, if it is allowed.
+    pub rule: Option<String>,
     /// What exactly was asked: another request cannot take the same id.
     pub digest: RequestDigest,
     /// Whether the requester is told the outcome.

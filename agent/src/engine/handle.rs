@@ -65,7 +65,7 @@ pub enum Progress {
     /// It has no outcome yet.
     InProgress,
     /// It has ended so, and its requester may not know yet.
-    Ended(Outcome),
+    Ended(Arc<Request>, Outcome),
     /// If it is known at all, its outcome is in the spool.
     OnDisk,
 }

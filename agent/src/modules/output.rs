@@ -31,7 +31,7 @@ pub fn read(
     let id = &request.transaction_id;
     let known = match progress {
         Progress::InProgress => Some(None),
-        Progress::Ended(outcome) => Some(Some(outcome)),
+        Progress::Ended(_, outcome) => Some(Some(outcome)),
         Progress::OnDisk => match spool.read(id) {
             Ok(stored) => stored.map(|stored| stored.outcome().map(|(outcome, _)| outcome.clone())),
             Err(error) => return Err(NoResult(super::status::unreadable(&error))),

@@ -2,9 +2,9 @@
 
 use pxp::{Status, StatusResult, TransactionId};
 
-use crate::results::{self, NoResult};
+use crate::results::{self, About, NoResult};
 use crate::spool::{Spool, SpoolError};
-use crate::transaction::Outcome;
+use crate::transaction::{Outcome, Request};
 
 /// The original's words for an id that it does not know.
 const NO_DIRECTORY: &str = "found no results directory";
@@ -22,13 +22,19 @@ pub fn query(spool: &Spool, id: TransactionId, max_result: u64) -> StatusResult 
         // It was in progress a moment ago, and its end is being written.
         return StatusResult::running(id);
     };
-    ended(spool, id, outcome, max_result)
+    ended(spool, stored.request(), outcome, max_result)
 }
 
 /// Answers for a transaction that has ended so. Blocks.
 #[must_use]
-pub fn ended(spool: &Spool, id: TransactionId, outcome: &Outcome, max_result: u64) -> StatusResult {
-    match results::of(&spool.directory(&id), outcome, max_result) {
+pub fn ended(spool: &Spool, request: &Request, outcome: &Outcome, max_result: u64) -> StatusResult {
+    let id = request.id.clone();
+    match results::of(
+        &spool.directory(&id),
+        outcome,
+        &About::request(request),
+        max_result,
+    ) {
         Ok(result) => StatusResult::finished(id, result),
         Err(NoResult(message)) => StatusResult::without_result(id, Status::Failure, &message),
     }

@@ -2,16 +2,17 @@
 //! Decided here, in pure code, when the request comes in; what it needs from the cache and the disk
 //! is done in [`crate::runner`].
 
-pub mod path;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use pxp::{Implementation, TaskFile, TaskMetadata, TaskRun, Wishes};
+use pxp::{Implementation, TaskMetadata, TaskRun, Wishes};
 use sandbox::Delivery;
 
-use path::{InvalidPath, RelativePath};
+use super::MAX_TEXT;
+use super::launch::{Launch, Place};
+use super::path::RelativePath;
+use super::source::{self, Source, SourceError};
 
 /// What every node with this agent has.
 const FEATURES: [&str; 2] = ["puppet-agent", "shell"];
@@ -20,28 +21,13 @@ const FEATURES: [&str; 2] = ["puppet-agent", "shell"];
 /// support files may have hundreds.
 const MAX_FILES: usize = 10_000;
 
-/// The longest entry of an environment that Linux takes (`MAX_ARG_STRLEN`): name, `=`, value and NUL
-/// together in 32 pages.
-const MAX_VARIABLE: usize = 128 * 1024;
-
 /// A task that can be staged and run.
 #[derive(Debug)]
 pub struct Task {
     run: TaskRun,
-    executable: File,
-    support: BTreeMap<RelativePath, File>,
+    executable: Source,
+    support: BTreeMap<RelativePath, Source>,
     delivery: Method,
-}
-
-/// One file of the task, as content and place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
-    /// What it must contain.
-    pub digest: pcp::Digest,
-    /// Its own name.
-    pub name: String,
-    /// Its size, if the request says so.
-    pub size: Option<u64>,
 }
 
 /// How parameters reach a task.
@@ -64,17 +50,9 @@ pub enum TaskError {
     /// The name of the task does not begin with that of a module.
     #[error("the task name {0:?} is malformed")]
     TaskName(String),
-    /// A file's name or path leads elsewhere.
-    #[error("the file name {name:?} is refused: {reason}")]
-    FileName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        reason: InvalidPath,
-    },
-    /// A file's digest is not one.
-    #[error("the sha256 of the file {0:?} is not 64 hexadecimal digits")]
-    Digest(String),
+    /// A file cannot be fetched, or leads elsewhere.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The node has not what any implementation needs.
     #[error("no implementations match supported features: {0}")]
     NoImplementation(String),
@@ -123,7 +101,7 @@ impl Task {
                 .find(|file| file.filename == implementation.name)
                 .ok_or_else(|| TaskError::MissingFile(implementation.name.clone()))?,
         };
-        let executable = plain_file(executable)?;
+        let executable = Source::plain(executable)?;
         let method = implementation
             .and_then(|implementation| implementation.input_method.as_deref())
             .or(metadata.input_method.as_deref())
@@ -156,15 +134,12 @@ impl Task {
     /// The environments that its files are of, as the requester says.
     #[must_use]
     pub fn environments(&self) -> Vec<String> {
-        let files = self.run.files.iter();
-        let named = files.filter_map(|file| file.uri.params.get("environment")?.as_str());
-        let named: BTreeSet<_> = named.collect();
-        named.into_iter().map(str::to_owned).collect()
+        source::environments(self.run.files.iter().map(|file| &file.uri))
     }
 
     /// Every file that must be there, and where it must lie below the staging directory.
     #[must_use]
-    pub fn files(&self) -> Vec<(PathBuf, &File)> {
+    pub fn files(&self) -> Vec<(PathBuf, &Source)> {
         let mut files: Vec<_> = self
             .support
             .iter()
@@ -177,8 +152,7 @@ impl Task {
 
     /// Where the executable lies below the staging directory: beside its module's other files when
     /// it needs them.
-    #[must_use]
-    pub fn executable(&self) -> PathBuf {
+    fn executable(&self) -> PathBuf {
         let name = Path::new(&self.executable.name);
         if self.support.is_empty() {
             name.to_path_buf()
@@ -189,11 +163,23 @@ impl Task {
         }
     }
 
+    /// How it is started.
+    ///
+    /// # Errors
+    /// [`TaskError`] when a parameter cannot be handed over.
+    pub fn launch(&self, place: &Place<'_>) -> Result<Launch, TaskError> {
+        Ok(Launch {
+            program: place.staging.join(self.executable()),
+            arguments: Vec::new(),
+            delivery: self.delivery(Some(place.staging))?,
+        })
+    }
+
     /// The parameters as the task gets them, when its files lie in `staging`.
     ///
     /// # Errors
     /// [`TaskError`] when a parameter cannot be handed over.
-    pub fn delivery(&self, staging: Option<&Path>) -> Result<Delivery, TaskError> {
+    fn delivery(&self, staging: Option<&Path>) -> Result<Delivery, TaskError> {
         let mut input = self.run.input.clone();
         input.set_text("_task", &self.run.task);
         if let (Some(staging), false) = (staging, self.support.is_empty()) {
@@ -265,7 +251,7 @@ fn support_files(
     run: &TaskRun,
     metadata: &TaskMetadata,
     implementation: Option<&Implementation>,
-) -> Result<BTreeMap<RelativePath, File>, TaskError> {
+) -> Result<BTreeMap<RelativePath, Source>, TaskError> {
     let implementation = implementation.and_then(|implementation| implementation.files.as_ref());
     let wanted = metadata.files.iter().chain(implementation).flatten();
     let mut support = BTreeMap::new();
@@ -279,13 +265,8 @@ fn support_files(
             };
             if matches {
                 found = true;
-                let path =
-                    RelativePath::parse(&file.filename).map_err(|reason| TaskError::FileName {
-                        name: file.filename.clone(),
-                        reason,
-                    })?;
-                let name = path.name().to_owned();
-                support.insert(path, with_name(file, name)?);
+                let (path, source) = Source::at_path(file)?;
+                support.insert(path, source);
             }
         }
         // A directory may be empty.
@@ -294,23 +275,6 @@ fn support_files(
         }
     }
     Ok(support)
-}
-
-fn plain_file(file: &TaskFile) -> Result<File, TaskError> {
-    let name = RelativePath::component(&file.filename).map_err(|reason| TaskError::FileName {
-        name: file.filename.clone(),
-        reason,
-    })?;
-    with_name(file, name.to_owned())
-}
-
-fn with_name(file: &TaskFile, name: String) -> Result<File, TaskError> {
-    let digest = file.sha256.parse();
-    Ok(File {
-        digest: digest.map_err(|_| TaskError::Digest(file.filename.clone()))?,
-        name,
-        size: file.size_bytes,
-    })
 }
 
 fn module_of(task: &str) -> &str {
@@ -324,7 +288,7 @@ fn variable(name: &str, json: &str) -> Result<(OsString, OsString), TaskError> {
         return Err(TaskError::Variable(name.to_owned()));
     }
     let variable = format!("PT_{name}");
-    if variable.len() + value.len() + 2 > MAX_VARIABLE {
+    if variable.len() + value.len() + 2 > MAX_TEXT {
         return Err(TaskError::TooLargeVariable {
             name: name.to_owned(),
             size: value.len(),

@@ -29,6 +29,9 @@ pub(super) struct Record {
     action: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     task: Option<String>,
+    /// The rule of the policy that allows it; absent in the records of earlier agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
     /// Always `{}`, as in the original: parameters may hold secrets.
     #[serde(default)]
     request_params: String,
@@ -167,6 +170,7 @@ impl Record {
             module: request.module.clone(),
             action: request.action.clone(),
             task: request.subject.clone(),
+            rule: request.rule.clone(),
             request_params: "{}".to_owned(),
             request_digest: request.digest.to_string(),
             notify_outcome: request.notify != Notify::Never,
@@ -211,6 +215,7 @@ impl Record {
             module: self.module,
             action: self.action,
             subject: self.task,
+            rule: self.rule,
             digest: self.request_digest.parse().map_err(RecordError::Digest)?,
             notify: match (self.notify_outcome, self.acknowledges) {
                 (false, _) => Notify::Never,

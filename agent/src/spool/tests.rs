@@ -16,6 +16,7 @@ fn request(id: &str, notify: Notify) -> Arc<Request> {
         module: "task".to_owned(),
         action: "run".to_owned(),
         subject: Some("demo::hello".to_owned()),
+        rule: Some("r".to_owned()),
         digest: RequestDigest::of("task", "run", None).unwrap(),
         notify,
     })

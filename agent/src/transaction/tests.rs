@@ -17,6 +17,7 @@ fn request(id: u8, params: u8, requester: u8) -> Arc<Request> {
         module: "task".to_owned(),
         action: "run".to_owned(),
         subject: None,
+        rule: None,
         digest: RequestDigest::of("task", "run", Some(&params)).expect("shallow"),
         notify: Notify::UntilAcknowledged,
     })

@@ -20,5 +20,6 @@ mod played;
 mod policy;
 mod resilience;
 mod restart;
+mod scripts;
 mod stop;
 mod tasks;

@@ -217,6 +217,15 @@ pub(crate) fn task(id: &str, digest: Digest, input: &str, rest: &str) -> String 
     )
 }
 
+/// A request for any action.
+pub(crate) fn request(id: &str, module: &str, action: &str, params: &serde_json::Value) -> String {
+    let body = serde_json::json!({
+        "transaction_id": id, "notify_outcome": true, "module": module, "action": action,
+        "params": params,
+    });
+    body.to_string()
+}
+
 pub(crate) fn params(digest: Digest, input: &str, rest: &str) -> String {
     format!(
         r#"{{"task":"demo::hello","input":{input},"files":[{{"filename":"hello.sh","sha256":"{digest}","uri":{{"path":"/","params":{{}}}}}}]{rest}}}"#

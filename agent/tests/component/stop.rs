@@ -15,7 +15,7 @@ async fn stop(peer: &mut Peer, id: &str) -> StopState {
 }
 
 /// Asks to stop and takes the answer and the outcome, in whatever order they come.
-async fn stop_and_outcome(peer: &mut Peer, id: &str) -> (Value, Value) {
+pub(crate) async fn stop_and_outcome(peer: &mut Peer, id: &str) -> (Value, Value) {
     let params = format!(r#"{{"transaction_id":"{id}"}}"#);
     peer.request(BlockingRequest, &blocking("task", "stop", &params))
         .await;

@@ -157,7 +157,10 @@ fn support_files_are_laid_out_by_module_and_the_input_says_where() {
 fn hostile_names_are_refused() {
     for name in ["../a", "a/b", "..", ".", ""] {
         assert!(
-            matches!(task("", &[name]), Err(TaskError::FileName { .. })),
+            matches!(
+                task("", &[name]),
+                Err(TaskError::Source(SourceError::Name { .. }))
+            ),
             "{name}"
         );
     }
@@ -170,7 +173,7 @@ fn hostile_names_are_refused() {
     ] {
         let result = task(rest, &["a", name]);
         assert!(
-            matches!(result, Err(TaskError::FileName { .. })),
+            matches!(result, Err(TaskError::Source(SourceError::Name { .. }))),
             "{name}: {result:?}"
         );
     }
@@ -184,7 +187,10 @@ fn hostile_names_are_refused() {
     }
     let mut run = run("", &["a"]);
     run.files[0].sha256 = "0".repeat(63);
-    assert!(matches!(Task::new(run), Err(TaskError::Digest(_))));
+    assert!(matches!(
+        Task::new(run),
+        Err(TaskError::Source(SourceError::Digest(_)))
+    ));
 }
 
 #[test]
@@ -202,10 +208,10 @@ fn parameters_that_no_environment_takes_are_refused_by_name() {
         with("a", "x\0y", "environment"),
         Err(TaskError::Variable(_))
     ));
-    let large = "x".repeat(MAX_VARIABLE);
+    let large = "x".repeat(MAX_TEXT);
     assert!(matches!(
         with("a", &large, "both"),
-        Err(TaskError::TooLargeVariable { size, .. }) if size == MAX_VARIABLE
+        Err(TaskError::TooLargeVariable { size, .. }) if size == MAX_TEXT
     ));
     assert_eq!(with("a=b", &large, "stdin"), Ok(()));
 }
