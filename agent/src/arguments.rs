@@ -37,6 +37,14 @@ pub(crate) enum Command {
     Doctor,
     /// Show what lies in the spool.
     Transactions(Transactions),
+    /// An action that the agent has run in a process of its own. Its input comes on standard input.
+    #[command(hide = true)]
+    Module {
+        /// The module.
+        module: String,
+        /// Its action.
+        action: String,
+    },
     /// About the policy of this node.
     Policy {
         /// What about it.

@@ -2,6 +2,7 @@
 
 pub(crate) mod check_config;
 pub(crate) mod doctor;
+pub(crate) mod module;
 pub(crate) mod policy;
 pub(crate) mod transactions;
 

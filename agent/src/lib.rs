@@ -142,6 +142,7 @@ impl Agent {
             concurrency: config.task_concurrency,
             environment,
             shell: runner::shell().map_err(StartError::Environment)?,
+            agent: std::env::current_exe().map_err(StartError::Environment)?,
         };
         let runner = Runner::new(settings, disk, spool, cache.map_err(StartError::Cache)?);
         let retention = Retention {

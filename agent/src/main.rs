@@ -27,6 +27,10 @@ fn main() -> ProcessCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // What it needs of the configuration, the agent that starts it has read.
+    if let Some(Command::Module { module, action }) = &arguments.command {
+        return commands::module::run(module, action);
+    }
     let path = match arguments.config {
         Some(path) => path,
         None => defaults::config_file().context("cannot find the configuration file")?,
@@ -47,7 +51,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Transactions(asked)) => commands::transactions::run(&config, &asked),
         Some(Command::Policy { command }) => commands::policy::run(&config, &command),
-        None => {
+        Some(Command::Module { .. }) | None => {
             let logs = match daemon::logs::start(&config.log) {
                 Ok(logs) => logs,
                 #[expect(clippy::print_stderr, reason = "there is no log")]

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod echo;
+pub mod file;
 pub mod launch;
 pub mod output;
 pub mod path;
@@ -19,6 +20,7 @@ use pxp::{JsonObject, OutputRequest, StatusQuery, StopRequest, Wishes};
 use serde::de::DeserializeOwned;
 
 use command::Command;
+use file::Download;
 use launch::{Launch, Place};
 use script::Script;
 use source::Source;
@@ -52,6 +54,18 @@ pub enum Process {
     Script(Box<Script>),
     /// `command run`
     Command(Command),
+    /// `file download`
+    Download(Download),
+}
+
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run somebody's program, which needs all its files, and has a `/tmp` of its own.
+    ToRun,
+    /// To put files where they are wanted, below `/tmp` too. One that could not be had may be there
+    /// already.
+    ToPutFiles,
 }
 
 /// Any action.
@@ -97,6 +111,9 @@ pub enum Refused {
     /// The same of `command run`.
     #[error("invalid input for 'command run': {0}")]
     InvalidCommand(#[from] command::CommandError),
+    /// The same of `file download`.
+    #[error("invalid input for 'file download': {0}")]
+    InvalidDownload(#[from] file::DownloadError),
     /// The module has nothing that takes its time.
     #[error("the module '{0}' supports only blocking PXP requests")]
     OnlyBlocking(&'static str),
@@ -114,6 +131,7 @@ impl Process {
             Self::Script(script) => Some(script.name()),
             // It may hold secrets.
             Self::Command(_) => None,
+            Self::Download(download) => download.subject(),
         }
     }
 
@@ -122,7 +140,7 @@ impl Process {
     pub fn task(&self) -> Option<&str> {
         match self {
             Self::Task(task) => Some(task.name()),
-            Self::Script(_) | Self::Command(_) => None,
+            Self::Script(_) | Self::Command(_) | Self::Download(_) => None,
         }
     }
 
@@ -133,6 +151,7 @@ impl Process {
             Self::Task(task) => task.files(),
             Self::Script(script) => vec![script.file()],
             Self::Command(_) => Vec::new(),
+            Self::Download(download) => download.files(),
         }
     }
 
@@ -150,6 +169,7 @@ impl Process {
             Self::Task(task) => task.environments(),
             Self::Script(script) => script.environments(),
             Self::Command(_) => Vec::new(),
+            Self::Download(download) => download.environments(),
         }
     }
 
@@ -160,6 +180,7 @@ impl Process {
             Self::Task(task) => task.wishes(),
             Self::Script(script) => script.wishes(),
             Self::Command(command) => command.wishes(),
+            Self::Download(download) => download.wishes(),
         }
     }
 
@@ -172,6 +193,16 @@ impl Process {
             Self::Task(task) => task.launch(place),
             Self::Script(script) => Ok(script.launch(place)),
             Self::Command(command) => Ok(command.launch(place)),
+            Self::Download(download) => Ok(download.launch(place)),
+        }
+    }
+
+    /// What it does with what it writes.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        match self {
+            Self::Task(_) | Self::Script(_) | Self::Command(_) => Purpose::ToRun,
+            Self::Download(_) => Purpose::ToPutFiles,
         }
     }
 }
@@ -204,7 +235,11 @@ impl Action {
                 let command = Command::new(read("command", "run", params)?)?;
                 Self::Process(Process::Command(command))
             }
-            ("command" | "echo" | "output" | "ping" | "script" | "status" | "task", _) => {
+            (file::MODULE, file::ACTION) => {
+                let download = Download::new(read(file::MODULE, file::ACTION, params)?)?;
+                Self::Process(Process::Download(download))
+            }
+            ("command" | "echo" | "file" | "output" | "ping" | "script" | "status" | "task", _) => {
                 return Err(Refused::UnknownAction {
                     module: module.to_owned(),
                     action: action.to_owned(),

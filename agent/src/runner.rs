@@ -1,6 +1,7 @@
 //! From a process that was asked for to its outcome: files are staged, the wrapper is started, its
 //! end is awaited. Tasks outlive the agent: what is dropped here on shutdown is only the watching.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pxp::{ActionResult, TransactionId};
-use sandbox::{Alive, Flushing, Job, Prepared, RunDir, Support};
+use sandbox::{Alive, Flushing, Job, Prepared, Profile, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -19,9 +20,9 @@ use crate::cache::{Cache, CacheError};
 use crate::confinement::{Confinement, RunAsError};
 use crate::disk::{Disk, DiskError};
 use crate::gate::Granted;
-use crate::modules::Process;
 use crate::modules::launch::{Launch, Place};
 use crate::modules::task::TaskError;
+use crate::modules::{Process, Purpose};
 use crate::results::{self, About, Form, NoResult};
 use crate::spool::{Durability, Spool, SpoolError};
 use crate::transaction::{Accepted, Finished, Outcome, Running, StartPermit, Stored, Transaction};
@@ -58,7 +59,12 @@ pub struct Settings {
     pub environment: Vec<(String, String)>,
     /// The login shell of the agent's user.
     pub shell: PathBuf,
+    /// This program, which carries out some actions itself.
+    pub agent: PathBuf,
 }
+
+/// Files that could not be had, by their places below the staging directory, and why.
+type Missing = BTreeMap<PathBuf, String>;
 
 /// Runs processes.
 #[derive(Debug, Clone)]
@@ -88,6 +94,11 @@ enum NotStarted {
     Parameters(#[source] TaskError),
     #[error("it cannot be run as its user")]
     User(#[source] RunAsError),
+    #[error(
+        "in the profile confined nothing that it writes reaches the host; have the node's policy allow \
+         this module in another one"
+    )]
+    InVain,
     #[error("this host cannot run it as it must be run")]
     Plan(#[source] sandbox::PlanError),
     #[error("the execution wrapper could not be started")]
@@ -161,9 +172,12 @@ impl Runner {
             () = stop.cancelled() => Err(NotStarted::Stopped),
             staged = self.stage(&granted, &directory) => staged,
         };
-        if let Err(error) = staged {
-            return not_started(transaction.fail(Timestamp::now(), did_not_run(&error)));
-        }
+        let missing = match staged {
+            Ok(missing) => missing,
+            Err(error) => {
+                return not_started(transaction.fail(Timestamp::now(), did_not_run(&error)));
+            }
+        };
         let limit = granted.grant().limits.time;
         let (transaction, permit) = transaction.start();
         let started = Stored::Running(transaction.clone());
@@ -176,7 +190,7 @@ impl Runner {
             spool
                 .write(&started, Durability::Lazy)
                 .map_err(NotStarted::Spool)?;
-            runner.start(permit, &granted, id.as_str(), &directory)
+            runner.start(permit, &granted, id.as_str(), &directory, &missing)
         };
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => {
@@ -301,14 +315,15 @@ impl Runner {
         let Ok(_slot) = self.0.slots.acquire().await else {
             return (Outcome::Failed(did_not_run(&NotStarted::Stopping)), None);
         };
-        if let Err(error) = self.stage(&granted, &directory).await {
-            return (Outcome::Failed(did_not_run(&error)), None);
-        }
+        let missing = match self.stage(&granted, &directory).await {
+            Ok(missing) => missing,
+            Err(error) => return (Outcome::Failed(did_not_run(&error)), None),
+        };
         let limit = granted.grant().limits.time;
         let runner = self.clone();
         let name = format!("blocking-{token:016x}");
         let permit = StartPermit::for_blocking_request();
-        let start = move || runner.start(permit, &granted, &name, &directory);
+        let start = move || runner.start(permit, &granted, &name, &directory, &missing);
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => self.end_of(alive, Some(limit), &never()).await,
             Ok(Err(error)) | Err(error) => (Outcome::Failed(did_not_run(&error)), None),
@@ -334,20 +349,29 @@ impl Runner {
 
     /// Fetches the task's files. They may take as long as the task itself may: a source that gives a
     /// byte now and then must not hold a place for ever.
-    async fn stage(&self, granted: &Granted, directory: &Path) -> Result<(), NotStarted> {
+    async fn stage(&self, granted: &Granted, directory: &Path) -> Result<Missing, NotStarted> {
         let limit = granted.grant().limits.time;
         let staged = timeout(limit, self.place_files(granted.process(), directory)).await;
         staged.map_err(|_| NotStarted::Late(limit))?
     }
 
-    async fn place_files(&self, process: &Process, directory: &Path) -> Result<(), NotStarted> {
+    async fn place_files(
+        &self,
+        process: &Process,
+        directory: &Path,
+    ) -> Result<Missing, NotStarted> {
         let staging = directory.join(STAGING);
+        let mut missing = Missing::new();
         for (path, file) in process.files() {
-            let to = staging.join(path);
-            let placed = self.0.cache.place(file, &to).await;
-            placed.map_err(NotStarted::Files)?;
+            match self.0.cache.place(file, &staging.join(&path)).await {
+                Ok(()) => {}
+                Err(error) if process.purpose() == Purpose::ToPutFiles => {
+                    missing.insert(path, daemon::error_chain(&error));
+                }
+                Err(error) => return Err(NotStarted::Files(error)),
+            }
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Starts the wrapper. Blocks for about a millisecond.
@@ -357,12 +381,15 @@ impl Runner {
         granted: &Granted,
         name: &str,
         directory: &Path,
+        missing: &Missing,
     ) -> Result<Alive, NotStarted> {
         let settings = &self.0.settings;
         let staging = directory.join(STAGING);
         let place = Place {
             staging: &staging,
+            missing,
             shell: &settings.shell,
+            agent: &settings.agent,
         };
         let launch = granted.process().launch(&place);
         let Launch {
@@ -371,7 +398,12 @@ impl Runner {
             delivery,
         } = launch.map_err(NotStarted::Parameters)?;
         let policy = settings.confinement.policy(granted.grant());
-        let policy = policy.map_err(NotStarted::User)?;
+        let mut policy = policy.map_err(NotStarted::User)?;
+        match (granted.process().purpose(), policy.profile) {
+            (Purpose::ToPutFiles, Profile::Confined) => return Err(NotStarted::InVain),
+            (Purpose::ToPutFiles, _) => policy.paths.shared.push(PathBuf::from("/tmp")),
+            (Purpose::ToRun, _) => {}
+        }
         let job = Job {
             program: &program,
             arguments,

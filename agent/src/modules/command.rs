@@ -78,7 +78,12 @@ mod tests {
     #[test]
     fn a_command_is_in_no_part_that_is_written_to_disk() {
         let [staging, shell] = ["/staging", "/bin/bash"].map(std::path::Path::new);
-        let place = Place { staging, shell };
+        let place = Place {
+            staging,
+            shell,
+            agent: std::path::Path::new("/agent"),
+            missing: &std::collections::BTreeMap::new(),
+        };
         let launch = command("echo hunter2").unwrap().launch(&place);
         assert_eq!(launch.program, shell);
         assert_eq!(launch.arguments, ["-c"]);

@@ -1,5 +1,6 @@
 //! How a process is started: decided by its action, carried out by the runner.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sandbox::Delivery;
@@ -20,6 +21,10 @@ pub struct Launch {
 pub struct Place<'a> {
     /// Where the files of the request lie.
     pub staging: &'a Path,
+    /// Those that could not be had, by their places there, and why.
+    pub missing: &'a BTreeMap<PathBuf, String>,
     /// The login shell of the agent's user.
     pub shell: &'a Path,
+    /// This very program, which carries out some actions itself: `pxp-agent module MODULE ACTION`.
+    pub agent: &'a Path,
 }

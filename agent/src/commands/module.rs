@@ -1,0 +1,31 @@
+//! `pxp-agent module MODULE ACTION`: the part of an action that runs below the execution wrapper, apart
+//! from the agent, and outlives it.
+
+use std::io;
+
+use anyhow::bail;
+use pxp_agent::exit::ExitCode;
+use pxp_agent::modules::file;
+
+/// Does it. What comes to no result is told in one line on standard error, and gives nothing on standard
+/// output.
+pub(crate) fn run(module: &str, action: &str) -> anyhow::Result<ExitCode> {
+    match (module, action) {
+        (file::MODULE, file::ACTION) => {
+            let put = file::put::run(io::stdin().lock(), io::stdout().lock());
+            Ok(told(put))
+        }
+        _ => bail!("no action {action:?} of a module {module:?} runs in a process of its own"),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the agent reads it there")]
+fn told<E: std::error::Error>(done: Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => {
+            eprintln!("{}", daemon::error_chain(&error));
+            ExitCode::Failure
+        }
+    }
+}
