@@ -6,9 +6,9 @@
 //! transactions at once is fetched once.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime};
@@ -49,9 +49,11 @@ const PART: &str = ".part-";
 /// without a byte.
 const BROKEN_OFF: Duration = Duration::from_secs(60 * 60);
 
-const DIRECTORY_MODE: u32 = 0o700;
-/// Support files keep the executable bit that the original gives to every file, too.
-const FILE_MODE: u32 = 0o700;
+/// The agent's own, in the cache.
+const OWN: u32 = 0o700;
+
+/// What a task may run as another user. Where it lies, in the spool, nobody else comes.
+const STAGED: u32 = 0o755;
 
 /// The cache directory and the way to what it lacks.
 #[derive(Debug, Clone)]
@@ -128,7 +130,7 @@ impl Cache {
     /// # Errors
     /// [`CacheError`] when the directory cannot be made.
     pub fn open(dir: &Path, disk: Disk, client: ClientHandle) -> Result<Self, CacheError> {
-        make_directories(dir)?;
+        make_directories(dir, OWN)?;
         Ok(Self {
             dir: dir.into(),
             disk,
@@ -319,8 +321,8 @@ impl Cache {
     ) -> Result<(), DownloadError> {
         let target = part.clone();
         let create = move || {
-            make_directories(&directory)?;
-            create(&target)
+            make_directories(&directory, OWN)?;
+            create(&target, OWN)
         };
         let mut output = self
             .disk
@@ -401,9 +403,9 @@ fn copy(directory: &Path, path: &Path, wanted: Digest, to: &Path) -> Result<bool
         Err(source) => return Err(failed("touch", directory)(source)),
     }
     if let Some(parent) = to.parent() {
-        make_directories(parent)?;
+        make_directories(parent, STAGED)?;
     }
-    let mut output = create(to)?;
+    let mut output = create(to, STAGED)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; 64 * 1024];
     loop {
@@ -437,22 +439,35 @@ fn has_file(directory: &Path) -> bool {
     })
 }
 
-fn create(path: &Path) -> Result<File, CacheError> {
-    OpenOptions::new()
+/// Support files get the executable bit that the original gives to every file, too. The mode is this
+/// one, whatever the umask is.
+fn create(path: &Path, mode: u32) -> Result<File, CacheError> {
+    let created = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(FILE_MODE)
-        .open(path)
-        .map_err(failed("create", path))
+        .mode(mode)
+        .open(path);
+    let file = created.map_err(failed("create", path))?;
+    file.set_permissions(Permissions::from_mode(mode))
+        .map_err(failed("create", path))?;
+    Ok(file)
 }
 
-fn make_directories(path: &Path) -> Result<(), CacheError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(path)
-        .map_err(failed("create", path))
+fn make_directories(path: &Path, mode: u32) -> Result<(), CacheError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_directories(parent, mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => {}
+        // Somebody else has made it just now, and gives it its mode.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(source) => return Err(failed("create", path)(source)),
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("create", path))
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {

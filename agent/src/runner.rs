@@ -404,6 +404,10 @@ impl Runner {
             (Purpose::ToPutFiles, _) => policy.paths.shared.push(PathBuf::from("/tmp")),
             (Purpose::ToRun, _) => {}
         }
+        if policy.profile == Profile::Host && policy.run_as.is_some() {
+            let through = self.0.spool.let_through(directory);
+            through.map_err(NotStarted::Spool)?;
+        }
         let job = Job {
             program: &program,
             arguments,

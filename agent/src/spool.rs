@@ -30,8 +30,10 @@ const MAX_RECORDS: u64 = 512 * 1024;
 /// Where the kernel says which start of the machine this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Only the agent's own user may look into the spool: output of tasks may hold secrets.
+/// Only the agent's own user may look into the spool: output of tasks may hold secrets. Through a
+/// directory that is let through, others reach what they know the name of and may read.
 const DIRECTORY_MODE: u32 = 0o700;
+const THROUGH_MODE: u32 = 0o711;
 const FILE_MODE: u32 = 0o600;
 
 /// How many files must be free for a new transaction: a dozen each for all that may run at once.
@@ -160,11 +162,11 @@ impl Spool {
     pub fn open(dir: &Path) -> Result<Self, SpoolError> {
         DirBuilder::new()
             .recursive(true)
-            .mode(DIRECTORY_MODE)
+            .mode(THROUGH_MODE)
             .create(dir)
             .map_err(failed("create", dir))?;
         // An existing directory may have the original's wider mode.
-        fs::set_permissions(dir, Permissions::from_mode(DIRECTORY_MODE))
+        fs::set_permissions(dir, Permissions::from_mode(THROUGH_MODE))
             .map_err(failed("set the mode of", dir))?;
         let path = dir.join(LOCK);
         let lock = OpenOptions::new()
@@ -379,6 +381,15 @@ impl Spool {
     #[must_use]
     pub fn measure(&self, id: &TransactionId) -> (u64, SystemTime) {
         disk::measure(&self.directory(id))
+    }
+
+    /// Lets another user through to the files of its task, where no mount of its own shows them to it.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when the directory cannot be changed.
+    pub fn let_through(&self, directory: &Path) -> Result<(), SpoolError> {
+        fs::set_permissions(directory, Permissions::from_mode(THROUGH_MODE))
+            .map_err(failed("set the mode of", directory))
     }
 
     fn add_record(

@@ -161,7 +161,7 @@ fn a_removed_transaction_is_gone_and_the_spool_is_for_the_agent_alone() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&directory), 0o700);
     assert_eq!(mode(&directory.join(METADATA)), 0o600);
-    assert_eq!(mode(&dir.path().join("spool")), 0o700);
+    assert_eq!(mode(&dir.path().join("spool")), 0o711);
     spool.remove(&stored.request().id).unwrap();
     assert!(spool.read(&stored.request().id).unwrap().is_none());
     assert_eq!(spool.names().unwrap(), [LOCK]);

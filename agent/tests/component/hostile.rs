@@ -63,7 +63,7 @@ async fn what_this_agent_does_not_offer_is_refused_by_name() {
     let t1 = &node.id("t1");
     let (_agent, mut peer) = node.start().await;
     for (module, action, text) in [
-        ("script", "run", "unknown module: script"),
+        ("scripts", "run", "unknown module: scripts"),
         ("task", "walk", "unknown action 'walk' for module 'task'"),
         ("task", "run", "invalid input for 'task run'"),
     ] {

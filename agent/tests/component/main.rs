@@ -11,6 +11,7 @@
 
 mod commands;
 mod delivery;
+mod downloads;
 mod full_disk;
 mod hostile;
 mod modules;

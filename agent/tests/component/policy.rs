@@ -1,6 +1,9 @@
 //! The node's policy: what it refuses does not run, and what has run is told all the same.
 
+use std::os::unix::fs::PermissionsExt;
+
 use pxp::MessageKind::{BlockingRequest, NonBlockingRequest, ProvisionalResponse};
+use serde_json::{Value, json};
 
 use crate::node::{Node, params, task, wait_until};
 use crate::played::blocking;
@@ -180,6 +183,46 @@ async fn a_rules_time_limit_holds_and_a_wish_can_only_shorten_it() {
 }
 
 #[tokio::test]
+async fn another_user_finds_the_files_of_its_task_in_every_profile() {
+    let Some(node) = Node::new("sandbox-profile: host") else {
+        return;
+    };
+    if !nix::unistd::geteuid().is_root() {
+        let required = std::env::var("LAB_REQUIRE").unwrap_or_default();
+        assert!(!required.split(',').any(|name| name == "root"));
+        eprintln!("skipped: only root can run tasks as somebody else");
+        return;
+    }
+    // Where agents are installed everybody may go.
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(node.dir.path(), open).unwrap();
+    let script = node
+        .broker
+        .has(b"#!/bin/sh\nid -u\ncat \"$PT__installdir/demo/files/a\"\n");
+    let file = node.broker.has(b"content\n");
+    let uri = json!({"path": "/", "params": {}});
+    let (_agent, mut peer) = node.start().await;
+    for wish in [
+        json!({"run_as": "nobody"}),
+        json!({"run_as": "nobody", "profile": "standard"}),
+        // Without a wish it is nobody, too.
+        json!({"profile": "confined"}),
+    ] {
+        let params = json!({
+            "task": "demo::hello",
+            "input": {},
+            "files": [
+                {"filename": "hello.sh", "sha256": script.to_string(), "uri": uri},
+                {"filename": "demo/files/a", "sha256": file.to_string(), "uri": uri},
+            ],
+            "metadata": {"files": ["demo/files/a"], "extensions": {"pxp_mesh": wish}},
+        });
+        let results: Value = peer.ask("task", "run", &params.to_string()).await;
+        assert_eq!(results["stdout"], "65534\ncontent\n", "{wish}: {results}");
+    }
+}
+
+#[tokio::test]
 async fn an_operator_is_told_what_would_happen_and_why() {
     let Some(node) = Node::new("") else {
         return;
@@ -205,7 +248,7 @@ async fn an_operator_is_told_what_would_happen_and_why() {
         "json",
     ]);
     assert_eq!(code, Some(0), "{told}");
-    let json: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let json: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(json["rule"], "default");
     let passed = &json["passed"][0];
     assert_eq!(passed["rule"], "office");
