@@ -53,9 +53,9 @@ pub enum Process {
     /// `script run`
     Script(Box<Script>),
     /// `command run`
-    Command(Command),
+    Command(Box<Command>),
     /// `file download`
-    Download(Download),
+    Download(Box<Download>),
 }
 
 /// What a process is for.
@@ -233,11 +233,11 @@ impl Action {
             }
             ("command", "run") => {
                 let command = Command::new(read("command", "run", params)?)?;
-                Self::Process(Process::Command(command))
+                Self::Process(Process::Command(Box::new(command)))
             }
             (file::MODULE, file::ACTION) => {
                 let download = Download::new(read(file::MODULE, file::ACTION, params)?)?;
-                Self::Process(Process::Download(download))
+                Self::Process(Process::Download(Box::new(download)))
             }
             ("command" | "echo" | "file" | "output" | "ping" | "script" | "status" | "task", _) => {
                 return Err(Refused::UnknownAction {
