@@ -37,6 +37,7 @@ pub(crate) struct Run {
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) working_directory: PathBuf,
+    pub(crate) visible: Vec<PathBuf>,
     pub(crate) name: String,
     pub(crate) policy: Policy,
     pub(crate) delivery: Delivery,
@@ -98,6 +99,7 @@ impl Run {
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
             environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
             working_directory: home.path().to_path_buf(),
+            visible: Vec::new(),
             name: format!("test-{}-{count}", std::process::id()),
             policy: Policy {
                 profile: Profile::Host,
@@ -135,7 +137,7 @@ impl Run {
             environment: self.environment.clone(),
             working_directory: self.working_directory.clone(),
             name: &self.name,
-            visible: Vec::new(),
+            visible: self.visible.clone(),
         };
         sandbox::plan(&self.policy, &job, &self.support).unwrap()
     }

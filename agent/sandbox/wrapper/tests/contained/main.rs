@@ -10,6 +10,7 @@
 )]
 
 mod adoption;
+mod attacks;
 mod bed;
 mod endings;
 mod ordinary_user;
