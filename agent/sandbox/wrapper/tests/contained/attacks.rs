@@ -7,18 +7,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 
 use nix::libc;
-use sandbox::{Facility, Outcome, Paths, Profile, Support};
-use tempfile::{NamedTempFile, TempDir};
+use sandbox::{Outcome, Profile};
 
-use crate::bed::{Run, skip, wrapper};
+use crate::bed::{Run, skip};
+use crate::host::{Host, SUPPORT};
 
 mod supervision;
 
@@ -163,7 +157,7 @@ fn try_in_each_profile(name: &str, script: &str) {
         .map(|(profile, expected)| {
             let tried = expected.as_ref()?;
             // A new one each: where nothing is restricted, an attack leaves traces.
-            let found = Host::set_up()?.attack(*profile, name, script);
+            let found = attack(&Host::set_up()?, *profile, name, script);
             let as_told = match profile {
                 Profile::Host => found.is_superset(tried),
                 Profile::Standard | Profile::Confined => found.is_subset(tried),
@@ -177,169 +171,28 @@ fn try_in_each_profile(name: &str, script: &str) {
     );
 }
 
-/// A host with an agent on it, as far as a task could meddle with it.
-struct Host {
-    /// Not below /tmp, which a task does not see.
-    dir: TempDir,
-    others_tmp: NamedTempFile,
-    agent: Child,
-    abstract_socket: UnixListener,
-}
-
-static SUPPORT: LazyLock<Support> = LazyLock::new(|| Support::probe(wrapper()));
-
-impl Host {
-    /// `None` where the profiles cannot be tried; says why.
-    fn set_up() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            skip("root", "an agent that is no root has nothing to lose");
-            return None;
-        }
-        for (feature, facility) in [("userns", &SUPPORT.standard), ("userns", &SUPPORT.confined)] {
-            if let Facility::Missing(reason) = facility {
-                skip(feature, reason);
-                return None;
-            }
-        }
-        let dir = tempfile::Builder::new()
-            .prefix("pxp-attacks-")
-            .tempdir_in("/var/lib")
-            .unwrap();
-        for (path, mode) in [
-            ("", 0o755),
-            ("ssl", 0o755),
-            ("ssl/private_keys", 0o750),
-            ("spool", 0o755),
-            ("spool/own", 0o755),
-            ("spool/own/task", 0o755),
-            ("spool/other", 0o755),
-            ("pxp-agent", 0o755),
-            ("pxp-agent/etc", 0o755),
-            ("pxp-agent/etc/policy.d", 0o755),
-            ("pxp-agent/bin", 0o755),
-            ("free", 0o777),
-        ] {
-            let path = dir.path().join(path);
-            fs::create_dir_all(&path).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        }
-        for file in [
-            "ssl/private_keys/node.pem",
-            "spool/own/task/init.sh",
-            "spool/other/params",
-            "pxp-agent/etc/pxp-agent.conf",
-            "pxp-agent/bin/pxp-agent",
-        ] {
-            // Readable for everyone: what keeps a task from it is the profile alone.
-            fs::write(dir.path().join(file), "content").unwrap();
-        }
-        let id = dir.path().join("free/id");
-        fs::copy("/usr/bin/id", &id).unwrap();
-        fs::set_permissions(&id, fs::Permissions::from_mode(0o4755)).unwrap();
-        let mut agent = Command::new("/bin/sleep");
-        agent
-            .arg("1000")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Some(Self {
-            others_tmp: NamedTempFile::new_in("/tmp").unwrap(),
-            agent: agent.spawn().unwrap(),
-            abstract_socket: UnixListener::bind_addr(
-                &SocketAddr::from_abstract_name(dir.path().as_os_str().as_encoded_bytes()).unwrap(),
-            )
-            .unwrap(),
-            dir,
-        })
-    }
-
-    fn path(&self, below: &str) -> PathBuf {
-        self.dir.path().join(below)
-    }
-
-    /// The words that the attack told.
-    fn attack(&self, profile: Profile, name: &str, script: &str) -> BTreeSet<String> {
-        // Without the close-on-exec flag, as a careless library would open it.
-        let key = fs::File::open(self.path("ssl/private_keys/node.pem")).unwrap();
-        let _inherited = nix::unistd::dup(key.as_fd()).unwrap();
-        let _listens = &self.abstract_socket;
-        let calls: Vec<String> = CALLS
-            .iter()
-            .map(|(name, number)| format!("{name} => {number}"))
-            .collect();
-        let script = format!(
-            "{PRELUDE}\n%CALL = ({});\n{script}\n{name}();",
-            calls.join(", ")
-        );
-        let run = Run::of(&SUPPORT, PERL, &["-e", &script]);
-        let run = self.of(profile, run);
-        let result = run.finish();
-        assert_eq!(
-            result.report.outcome,
-            Outcome::Exited { code: 0 },
-            "{name} in {profile}: {} {}",
-            result.stdout(),
-            result.stderr()
-        );
-        result.stdout().lines().map(str::to_owned).collect()
-    }
-
-    /// The run as one of this host's tasks.
-    fn of(&self, profile: Profile, run: Run) -> Run {
-        let variables = self.variables(&run, profile);
-        run.with(|run| {
-            run.environment.extend(variables);
-            run.working_directory = "/".into();
-            run.visible = vec![self.path("spool/own/task")];
-            run.policy.profile = profile;
-            run.policy.paths = Paths {
-                hidden: vec![self.path("ssl/private_keys"), self.path("spool")],
-                read_only: vec![self.path("pxp-agent/etc"), self.path("pxp-agent/bin")],
-                shared: Vec::new(),
-            };
-        })
-    }
-
-    fn variables(&self, run: &Run, profile: Profile) -> Vec<(String, String)> {
-        let cgroup = match &SUPPORT.cgroup {
-            Facility::Available(base) => base.join(&run.name),
-            Facility::Missing(_) => PathBuf::from("/nonexistent"),
-        };
-        // Without a /tmp of its own it must not fill the machine's.
-        let scratch = match profile {
-            Profile::Host => self.path("free"),
-            Profile::Standard | Profile::Confined => "/tmp".into(),
-        };
-        let paths = [
-            ("KEY", self.path("ssl/private_keys/node.pem")),
-            ("SPOOL", self.path("spool")),
-            ("OWN", self.path("spool/own/task/init.sh")),
-            ("CONFIG", self.path("pxp-agent/etc/pxp-agent.conf")),
-            ("POLICY", self.path("pxp-agent/etc/policy.d")),
-            ("BINARY", self.path("pxp-agent/bin/pxp-agent")),
-            ("FREE", self.path("free")),
-            ("SCRATCH", scratch),
-            ("SETUID_ID", self.path("free/id")),
-            ("OTHERS_TMP", self.others_tmp.path().to_owned()),
-            ("ABSTRACT", self.dir.path().to_owned()),
-            ("CGROUP", cgroup),
-        ];
-        let text = |path: &Path| path.to_str().unwrap().to_owned();
-        let mut variables: Vec<_> = paths
-            .iter()
-            .map(|(name, path)| ((*name).to_owned(), text(path)))
-            .collect();
-        let agent = self.agent.id();
-        let init = if profile == Profile::Host { agent } else { 1 };
-        variables.push(("AGENT".to_owned(), agent.to_string()));
-        variables.push(("INIT".to_owned(), init.to_string()));
-        variables
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.agent.kill().unwrap();
-        self.agent.wait().unwrap();
-    }
+/// The words that the attack told.
+fn attack(host: &Host, profile: Profile, name: &str, script: &str) -> BTreeSet<String> {
+    // Without the close-on-exec flag, as a careless library would open it.
+    let key = fs::File::open(host.path("ssl/private_keys/node.pem")).unwrap();
+    let _inherited = nix::unistd::dup(key.as_fd()).unwrap();
+    let calls: Vec<String> = CALLS
+        .iter()
+        .map(|(name, number)| format!("{name} => {number}"))
+        .collect();
+    let script = format!(
+        "{PRELUDE}\n%CALL = ({});\n{script}\n{name}();",
+        calls.join(", ")
+    );
+    let run = Run::of(&SUPPORT, PERL, &["-e", &script]);
+    let run = host.of(profile, run);
+    let result = run.finish();
+    assert_eq!(
+        result.report.outcome,
+        Outcome::Exited { code: 0 },
+        "{name} in {profile}: {} {}",
+        result.stdout(),
+        result.stderr()
+    );
+    result.stdout().lines().map(str::to_owned).collect()
 }

@@ -10,8 +10,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use sandbox::{Outcome, Profile};
 
-use super::{Host, SUPPORT};
 use crate::bed::{Result, Run, wait_until};
+use crate::host::{Host, SUPPORT};
 
 /// Bytes of each stream that are kept.
 const OUTPUT_LIMIT: u64 = 65536;

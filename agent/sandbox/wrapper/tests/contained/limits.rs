@@ -1,0 +1,139 @@
+//! What a cgroup keeps a task from taking, and what the report says of it. Where this host's own cgroups
+//! lack a controller, a guest that has all of them runs these tests (`guest.rs`).
+
+use std::time::Duration;
+
+use sandbox::{Facility, KilledBy, Limits, Outcome, Profile};
+
+use crate::bed::{Result, Run, Witness, skip};
+use crate::host::SUPPORT;
+
+/// What this script comes to within the limits, in each profile that a task with rights can have. Nothing
+/// of it is left when its report is there: its descriptor 9 is the witness.
+fn within(controller: &str, script: &str, limit: fn(&mut Limits), expected: fn(Profile, &Result)) {
+    let controllers = &SUPPORT.controllers;
+    let facility = match controller {
+        "memory" => &controllers.memory,
+        "pids" => &controllers.pids,
+        _ => &controllers.cpu,
+    };
+    if let Facility::Missing(reason) = facility {
+        return skip(controller, reason);
+    }
+    for profile in [Profile::Host, Profile::Standard] {
+        if profile == Profile::Standard
+            && let Facility::Missing(reason) = &SUPPORT.standard
+        {
+            return skip("standard", reason);
+        }
+        let script = format!("exec 9>witness; {script}");
+        let run = Run::sh(&SUPPORT, &script).with(|run| {
+            run.policy.profile = profile;
+            // Where the working directory is.
+            run.policy.paths.shared = vec!["/tmp".into()];
+            limit(&mut run.policy.limits);
+        });
+        let witness = Witness::new(&run);
+        let result = run.finish();
+        assert!(witness.all_gone(), "in {profile}: {}", result.stderr());
+        expected(profile, &result);
+    }
+}
+
+const MEMORY: u64 = 32 << 20;
+
+#[test]
+fn memory_bomb() {
+    let script = "sleep 1000 & exec perl -e '$x = \"x\" x (256 << 20); print \"had it\"'";
+    within(
+        "memory",
+        script,
+        |limits| limits.memory = Some(MEMORY),
+        |_, result| {
+            assert_eq!(result.report.outcome, Outcome::Signaled { signal: 9 });
+            assert_eq!(result.report.usage.killed_by, Some(KilledBy::Memory));
+            assert_eq!(result.stdout(), "");
+            let peak = result.report.usage.peak_memory_bytes.unwrap();
+            assert!((1 << 20..=MEMORY).contains(&peak), "{peak}");
+        },
+    );
+}
+
+#[test]
+fn memory_bomb_in_a_child() {
+    let script = "perl -e '$x = \"x\" x (256 << 20)'; echo $?; exit 5";
+    within(
+        "memory",
+        script,
+        |limits| limits.memory = Some(MEMORY),
+        |_, result| {
+            assert_eq!(result.report.outcome, Outcome::Exited { code: 5 });
+            assert_eq!(result.report.usage.killed_by, Some(KilledBy::Memory));
+            assert_eq!(result.stdout(), "137\n");
+        },
+    );
+}
+
+#[test]
+fn a_task_that_keeps_below_its_limits_is_left_alone() {
+    let script = "perl -e '$x = \"x\" x (2 << 20)'; echo $?";
+    within(
+        "memory",
+        script,
+        |limits| {
+            limits.memory = Some(2 * MEMORY);
+            limits.processes = Some(50);
+        },
+        |_, result| {
+            assert_eq!(result.stdout(), "0\n");
+            assert_eq!(result.report.usage.killed_by, None);
+            assert_eq!(result.report.usage.processes_refused, 0);
+        },
+    );
+}
+
+#[test]
+fn fork_bomb_is_bounded_by_the_limit_of_processes() {
+    // Perl goes on when it cannot fork; each child waits for the end.
+    let script = "exec perl -e '
+        for (1 .. 100) { my $child = fork; defined $child or ++$refused, next;
+            $child == 0 and sleep 1000, exit; ++$made }
+        print \"$made $refused\n\"'";
+    within(
+        "pids",
+        script,
+        |limits| limits.processes = Some(8),
+        |profile, result| {
+            assert_eq!(result.report.outcome, Outcome::Exited { code: 0 });
+            // The helper that is process 1 counts too.
+            let (printed, refused) = match profile {
+                Profile::Host => ("7 93\n", 93),
+                Profile::Standard | Profile::Confined => ("6 94\n", 94),
+            };
+            assert_eq!(result.stdout(), printed, "{}", result.stderr());
+            assert_eq!(result.report.usage.processes_refused, refused);
+        },
+    );
+}
+
+#[test]
+fn processor_time_is_bounded() {
+    // Two processes that would take all of two processors.
+    let script = "for n in 1 2; do (while :; do :; done) & done; sleep 1000";
+    within(
+        "cpu",
+        script,
+        |limits| {
+            limits.cpu_percent = Some(20);
+            limits.time = Duration::from_secs(3);
+            limits.grace = Duration::from_millis(100);
+        },
+        |_, result| {
+            assert_eq!(result.report.outcome, Outcome::TimedOut);
+            let took = result.report.usage.cpu_ms.unwrap();
+            let lasted = result.report.duration_ms;
+            // Half of a processor is far from both what is allowed and what is wanted.
+            assert!(took > 0 && took * 2 < lasted, "{took} ms in {lasted} ms");
+        },
+    );
+}
