@@ -52,6 +52,8 @@ pub struct Config {
     pub handshakes_per_second: u32,
     /// How long messages wait at a compiler that has lost all its primaries.
     pub grace_period: Duration,
+    /// Who may read metrics, and where.
+    pub metrics: Metrics,
     /// The operator's own rules; without any, what the broker's structure allows is allowed.
     pub rules: Option<RuleSet>,
     /// What is written and has not the effect that its writer may expect. Worth a warning.
@@ -67,6 +69,15 @@ pub struct Transports {
     pub quic: bool,
     /// WebSocket, on TCP.
     pub websocket: bool,
+}
+
+/// Who may read metrics, beside whoever shows the broker's own certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// These certnames, at the broker's TCP port.
+    pub allowlist: Vec<Certname>,
+    /// Everybody on this host, at this address of the loopback interface.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The sections that are read.
@@ -142,6 +153,7 @@ impl Config {
         if !(defaults::LEAST_MAX_MESSAGE..=defaults::MOST_MAX_MESSAGE).contains(&max_message) {
             check.wrong("max-message-size", "must be from 64KiB to 1GiB");
         }
+        let metrics = check.metrics(&broker);
         let (transports, versions) = check.ways_in(&broker);
         let files = check.files(&broker);
         Some(Self {
@@ -166,6 +178,7 @@ impl Config {
             grace_period: broker
                 .controller_disconnection_graceperiod
                 .map_or(defaults::GRACE_PERIOD, |period| period.0),
+            metrics,
             rules,
             notes: check.notes,
             log: log.into(),
@@ -257,6 +270,20 @@ impl Check<'_> {
         (transports, versions)
     }
 
+    fn metrics(&mut self, broker: &BrokerFile) -> Metrics {
+        let listen = broker.metrics_listen;
+        if listen.is_some_and(|address| !address.ip().is_loopback()) {
+            let problem = "must be a loopback address, since everybody may read there: from other \
+                           hosts metrics are read at the broker's port, by metrics-allowlist";
+            self.wrong("metrics-listen", problem);
+        }
+        let allowlist = broker.metrics_allowlist.as_deref();
+        Metrics {
+            allowlist: self.list("metrics-allowlist", allowlist),
+            listen,
+        }
+    }
+
     fn files(&mut self, broker: &BrokerFile) -> Option<Files> {
         let mut revocation = Revocation::default();
         if let Some(text) = &broker.certificate_revocation {
@@ -338,6 +365,11 @@ impl fmt::Display for Config {
         writeln!(f, "  handshakes-per-second: {rate}")?;
         let period = Lasting(self.grace_period);
         writeln!(f, "  controller-disconnection-graceperiod: \"{period}\"")?;
+        let allowlist = names(&self.metrics.allowlist);
+        writeln!(f, "  metrics-allowlist: {allowlist}")?;
+        if let Some(address) = self.metrics.listen {
+            writeln!(f, "  metrics-listen: \"{address}\"")?;
+        }
         if let Some(rules) = self.rules_of(Origin::Ours) {
             writeln!(f, "  rules: {rules}")?;
         }

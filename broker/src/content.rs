@@ -59,6 +59,11 @@ impl Relay {
         }
     }
 
+    /// How many files are on their way.
+    pub(crate) fn under_way(&self) -> usize {
+        MAX_RELAYS.saturating_sub(self.places.available_permits())
+    }
+
     /// A controller that offers content has come.
     pub(crate) fn add(&self, session: SessionId, connection: Connection) {
         let source = Source {

@@ -3,10 +3,11 @@
 //! that is full refuses, and the node tells the sender.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcp::{Certname, ErrorKind, Frame, Goodbye, GoodbyeCode, LinkFrame, Message, Uri};
+use pcp::{Certname, ClientType, ErrorKind, Frame, Goodbye, GoodbyeCode, LinkFrame, Message, Uri};
 use pcp_client::handle::LinkSendError;
 use pcp_client::{ClientHandle, SendError, TrySendError};
 use pcp_mesh::{LinkKind, Node, Output, Role, SessionId};
@@ -15,7 +16,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::authorize::{Origin, Rules};
+use crate::look::{Known, Question, Received, Seen, Totals, Traffic};
 use crate::outbox::{NotTaken, Outbox};
+use crate::refusals::Refusals;
 
 /// How much of what happened may wait for the driver. Inline messages have at most 16 KiB, so this is
 /// at most 64 MiB; when it is full, sessions wait and their peers are held back.
@@ -31,6 +34,7 @@ pub(crate) enum Input {
     Client {
         session: SessionId,
         uri: Uri,
+        address: SocketAddr,
         started: u64,
         outbox: Arc<Outbox>,
     },
@@ -39,6 +43,8 @@ pub(crate) enum Input {
         session: SessionId,
         broker: Certname,
         kind: LinkKind,
+        /// Nothing when we have dialled it.
+        address: Option<SocketAddr>,
         exit: Exit,
     },
     /// A message came in.
@@ -65,6 +71,8 @@ pub(crate) enum Input {
     },
     /// A session has ended.
     Closed { session: SessionId },
+    /// Somebody wants to see what there is.
+    Look(Question),
     /// The broker is being stopped: say goodbye to everybody, now and to whoever still comes.
     Drain,
 }
@@ -84,6 +92,8 @@ pub(crate) struct Driver {
     node: Node,
     role: Role,
     rules: Arc<Rules>,
+    refusals: Arc<Refusals>,
+    received: Received,
     connected: HashMap<SessionId, Connected>,
     born: Instant,
     draining: bool,
@@ -93,14 +103,20 @@ pub(crate) struct Driver {
 struct Connected {
     exit: Exit,
     origin: Origin,
+    /// Who it is, by its certificate.
+    peer: Uri,
+    address: Option<SocketAddr>,
+    traffic: Traffic,
 }
 
 impl Driver {
-    pub(crate) fn new(node: Node, role: Role, rules: Arc<Rules>) -> Self {
+    pub(crate) fn new(node: Node, role: Role, rules: Arc<Rules>, refusals: Arc<Refusals>) -> Self {
         Self {
             node,
             role,
             rules,
+            refusals,
+            received: Received::default(),
             connected: HashMap::new(),
             born: Instant::now(),
             draining: false,
@@ -149,6 +165,7 @@ impl Driver {
             Input::Client {
                 session,
                 uri,
+                address,
                 started,
                 outbox,
             } => {
@@ -156,15 +173,21 @@ impl Driver {
                     outbox.close(going_away());
                     return;
                 }
-                let exit = Exit::Session(outbox);
-                let origin = Origin::Client;
-                self.connected.insert(session, Connected { exit, origin });
+                let connected = Connected {
+                    exit: Exit::Session(outbox),
+                    origin: Origin::Client,
+                    peer: uri.clone(),
+                    address: Some(address),
+                    traffic: Traffic::default(),
+                };
+                self.connected.insert(session, connected);
                 self.node.client_connected(now, session, uri, started);
             }
             Input::Link {
                 session,
                 broker,
                 kind,
+                address,
                 exit,
             } => {
                 let origin = match (self.role, kind) {
@@ -177,7 +200,14 @@ impl Driver {
                     exit.close(going_away());
                     return;
                 }
-                self.connected.insert(session, Connected { exit, origin });
+                let connected = Connected {
+                    exit,
+                    origin,
+                    peer: Uri::new(broker.clone(), ClientType::server()),
+                    address,
+                    traffic: Traffic::default(),
+                };
+                self.connected.insert(session, connected);
                 self.node.link_connected(now, session, broker, kind);
             }
             Input::Message { session, message } => self.message(now, session, message),
@@ -200,6 +230,7 @@ impl Driver {
                 why,
             } => self.node.undeliverable(now, session, message, why),
             Input::Closed { session } => self.gone(session),
+            Input::Look(question) => self.show(question),
             Input::Drain => {
                 self.draining = true;
                 for connected in self.connected.values() {
@@ -239,10 +270,11 @@ impl Driver {
     }
 
     fn message(&mut self, now: u64, session: SessionId, message: Message) {
-        let Some(connected) = self.connected.get(&session) else {
+        let Some(connected) = self.connected.get_mut(&session) else {
             // Its session was closed while the message was on its way.
             return;
         };
+        connected.traffic.received.add(message.size());
         let verdict = self.rules.message(connected.origin, &message.envelope);
         tracing::debug!(
             message_id = %message.envelope.id,
@@ -253,7 +285,44 @@ impl Driver {
             ?verdict,
             "message"
         );
-        self.node.message(now, session, message, verdict);
+        let envelope = message.envelope.clone();
+        let refused = self.node.message(now, session, message, verdict);
+        self.received.count(&envelope.message_type, refused);
+        if let Some(kind) = refused {
+            self.refusals.message(kind, &connected.peer, &envelope);
+        }
+    }
+
+    /// Answers a question. Who has gone meanwhile does not get the answer.
+    fn show(&self, question: Question) {
+        match question {
+            Question::Totals(asker) => {
+                let totals = Totals {
+                    counters: *self.node.counters(),
+                    sizes: self.node.sizes(),
+                    received: self.received.clone(),
+                };
+                drop(asker.send(totals));
+            }
+            Question::Sessions(asker) => {
+                let connected = self.connected.iter();
+                let seen = connected.map(|(session, connected)| Seen {
+                    session: *session,
+                    peer: connected.peer.clone(),
+                    address: connected.address,
+                    traffic: connected.traffic,
+                });
+                drop(asker.send(seen.collect()));
+            }
+            Question::Inventory(asker) => {
+                let known = self.node.inventory().map(|entry| Known {
+                    uri: entry.uri.clone(),
+                    started: entry.started,
+                    via: entry.via.cloned(),
+                });
+                drop(asker.send(known.collect()));
+            }
+        }
     }
 
     /// Does all that the node wants done.
@@ -272,8 +341,15 @@ impl Driver {
     }
 
     fn send(&mut self, session: SessionId, message: Message) {
-        let sent = match self.connected.get(&session) {
-            Some(connected) => connected.exit.send(message),
+        let size = message.size();
+        let sent = match self.connected.get_mut(&session) {
+            Some(connected) => {
+                let sent = connected.exit.send(message);
+                if sent.is_ok() {
+                    connected.traffic.sent.add(size);
+                }
+                sent
+            }
             None => Err((ErrorKind::NotConnected, Box::new(message))),
         };
         if let Err((why, message)) = sent {

@@ -30,7 +30,7 @@ const TOLD_AT_ONCE: usize = 64;
 const MAX_REQUESTS: usize = 1024;
 
 /// How long to wait when the process has no descriptor left for another connection.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+pub(crate) const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
 
 /// What the broker takes connections from.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
-//! What the broker answers over HTTP: upgrades to WebSocket, its status, and files by digest for
-//! agents that cannot use UDP. Which path means what is decided by [`route`], without any socket.
+//! What the broker answers over HTTP: upgrades to WebSocket, its status and metrics, what an operator
+//! wants to see, and files by digest for agents that cannot use UDP. Which path means what is decided by [`route`], without any socket.
 
 mod body;
+mod plain;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,10 +25,13 @@ use tokio_rustls::server::TlsStream;
 
 use crate::content;
 use crate::gate::Door;
+use crate::operator::{self, View};
 use crate::session::Context;
 use crate::tcp::Peer;
 use crate::websocket::Version;
 use body::Answer;
+
+pub(crate) use plain::serve as serve_metrics;
 
 /// How long a client may take for the head of a request, and between two requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -68,6 +72,9 @@ enum Route {
     BrokerService,
     Simple,
     Content(Option<Digest>),
+    Metrics,
+    /// What an operator wants to see of the running broker.
+    Operator(View),
     Unknown,
 }
 
@@ -91,10 +98,10 @@ pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> O
     let promised: Arc<Mutex<Option<Promised>>> = Arc::default();
     let service = service_fn(|request: Request<Incoming>| {
         let promised = Arc::clone(&promised);
-        let known = certname.is_some();
+        let caller = certname.as_ref();
         async move {
             Ok::<_, std::convert::Infallible>(
-                answer(request, known, busy, context, &promised).await,
+                answer(request, caller, busy, context, &promised).await,
             )
         }
     });
@@ -130,7 +137,7 @@ pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> O
 
 async fn answer(
     mut request: Request<Incoming>,
-    known: bool,
+    caller: Option<&Certname>,
     busy: Option<u32>,
     context: &Context,
     promised: &Mutex<Option<Promised>>,
@@ -177,7 +184,7 @@ async fn answer(
         Route::BrokerService => json(&service(context)),
         Route::Simple if door == Door::Open => say(StatusCode::OK, door.state()),
         Route::Simple => say(StatusCode::SERVICE_UNAVAILABLE, door.state()),
-        Route::Content(_) if !known => say(
+        Route::Content(_) if caller.is_none() => say(
             StatusCode::FORBIDDEN,
             "files are for clients that show a certificate",
         ),
@@ -186,8 +193,33 @@ async fn answer(
             Ok((file, place)) => Response::new(Answer::content(file, place)),
             Err(error) => say(content::status(error.code), &error.message),
         },
+        Route::Metrics if !context.may_read_metrics(caller) => say(
+            StatusCode::FORBIDDEN,
+            "metrics are for the certnames of `metrics-allowlist`, and for this broker's own",
+        ),
+        Route::Metrics => metrics(context).await,
+        Route::Operator(_) if caller != Some(&context.certname) => say(
+            StatusCode::FORBIDDEN,
+            "this is for whoever holds this broker's own certificate",
+        ),
+        Route::Operator(view) => match operator::answer(view, context).await {
+            Some(text) => typed(Answer::text(text), "application/json"),
+            None => too_busy(),
+        },
         Route::Unknown => say(StatusCode::NOT_FOUND, "not found"),
     }
+}
+
+async fn metrics(context: &Context) -> Response<Answer> {
+    match crate::metrics::text(context).await {
+        Some(text) => typed(Answer::text(text), daemon::metrics::CONTENT_TYPE),
+        None => too_busy(),
+    }
+}
+
+fn too_busy() -> Response<Answer> {
+    let text = "the broker has too much to do to answer";
+    say(StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 /// What a path means, when clients may speak these versions of PCP.
@@ -196,6 +228,9 @@ fn route(path: &str, versions: &[Version]) -> Route {
         "/status/v1/services" => return Route::Services,
         "/status/v1/services/broker-service" => return Route::BrokerService,
         "/status/v1/simple" | "/status/v1/simple/broker-service" => return Route::Simple,
+        "/metrics" => return Route::Metrics,
+        operator::CONNECTIONS => return Route::Operator(View::Connections),
+        operator::INVENTORY => return Route::Operator(View::Inventory),
         _ => {}
     }
     if let Some(digest) = path.strip_prefix(CONTENT) {
@@ -316,16 +351,19 @@ fn service(context: &Context) -> serde_json::Value {
 }
 
 fn json(value: &serde_json::Value) -> Response<Answer> {
-    let mut response = Response::new(Answer::text(value.to_string()));
-    let kind = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+    typed(Answer::text(value.to_string()), "application/json")
 }
 
 fn say(status: StatusCode, text: &str) -> Response<Answer> {
-    let mut response = Response::new(Answer::text(text.to_owned()));
+    let text = Answer::text(text.to_owned());
+    let mut response = typed(text, "text/plain; charset=utf-8");
     *response.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response
+}
+
+fn typed(answer: Answer, kind: &'static str) -> Response<Answer> {
+    let mut response = Response::new(answer);
+    let kind = HeaderValue::from_static(kind);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }

@@ -5,7 +5,8 @@
 //! `admission` (who comes in when, pure), `entrance` (lets them in), `session` (one connection), `outbox` (what waits for it), `peers` (who has
 //! one, and may not any more), `driver` (the only owner of the mesh),
 //! `uplink` (a compiler's link to its primaries), `content` (files on their way). Over TCP: `tcp`
-//! (connections), `http` (what is asked), [`websocket`] (a session of an existing peer).
+//! (connections), `http` (what is asked), [`websocket`] (a session of an existing peer). To watch it:
+//! `metrics`, `look` (what the driver shows), [`operator`], `refusals`.
 
 mod admission;
 pub mod authorize;
@@ -21,8 +22,12 @@ mod gate;
 pub mod host;
 mod http;
 mod listener;
+mod look;
+mod metrics;
+pub mod operator;
 mod outbox;
 mod peers;
+mod refusals;
 mod session;
 mod tally;
 mod tcp;
@@ -53,6 +58,7 @@ use gate::{Door, Gate};
 use listener::Bound;
 pub use listener::ListenError;
 use peers::Peers;
+use refusals::Refusals;
 use session::{Context, SessionIds};
 use tally::Tally;
 use uplink::Expected;
@@ -71,6 +77,8 @@ pub struct Broker {
     config: Config,
     identity: Arc<Current>,
     sockets: Sockets,
+    /// Where metrics are read without TLS.
+    metrics: Option<TcpListener>,
 }
 
 /// What a broker listens on: one port, on UDP, on TCP, or both.
@@ -115,7 +123,9 @@ impl Broker {
         let identity = Current::load(config.files.clone()).map_err(BuildError::Identity)?;
         let identity = Arc::new(identity);
         let sockets = Sockets::bind(&config).map_err(BuildError::Listen)?;
+        let metrics = config.metrics.listen.map(bind_metrics).transpose();
         Ok(Self {
+            metrics: metrics.map_err(BuildError::Listen)?,
             sockets,
             identity,
             config,
@@ -126,6 +136,12 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.sockets.address
+    }
+
+    /// Where metrics are read without TLS, if anywhere.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
     }
 
     /// The identity in use, which follows its files while the broker runs.
@@ -144,6 +160,7 @@ impl Broker {
             config,
             identity: current,
             sockets,
+            metrics,
         } = self;
         let identity = current.get();
         tracing::info!(
@@ -182,7 +199,8 @@ impl Broker {
         let ids = Arc::new(SessionIds::default());
         let (inputs, queue) = mpsc::channel(INPUT_QUEUE);
         let node = Node::new(node_config(&config, &identity), start_time());
-        let driver = Driver::new(node, config.role, Arc::clone(&rules));
+        let refusals = Arc::new(Refusals::default());
+        let driver = Driver::new(node, config.role, Arc::clone(&rules), Arc::clone(&refusals));
         core.spawn_core("driver", driver.run(queue, core.shutdown_token()));
 
         let expected = match config.role {
@@ -240,6 +258,7 @@ impl Broker {
             peers,
             tally: Arc::new(Tally::default()),
             counts,
+            refusals,
             certname: identity.certname().clone(),
             software: daemon::software("pcp-broker"),
             rules,
@@ -253,8 +272,18 @@ impl Broker {
             versions: config.versions.clone(),
             websocket_idle: config.websocket_idle,
             starts: Starts::default(),
+            metrics_allowlist: config.metrics.allowlist.clone(),
             tasks: sessions.clone(),
         });
+        if let Some(metrics) = metrics {
+            let serve = http::serve_metrics(
+                metrics,
+                Arc::clone(&context),
+                sessions.clone(),
+                core.shutdown_token(),
+            );
+            core.spawn_core("metrics-listener", serve);
+        }
         let entrance = Entrance::new(
             endpoint.clone(),
             tcp,
@@ -334,6 +363,15 @@ impl Sockets {
             }
         }
     }
+}
+
+/// Binds the address at which metrics are read without TLS.
+fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    tcp::bind(address).map_err(|source| ListenError::Bind {
+        protocol: "TCP",
+        address,
+        source,
+    })
 }
 
 fn node_config(config: &Config, identity: &Identity) -> NodeConfig {

@@ -1,6 +1,6 @@
 //! `pcp-broker`: arguments, configuration, build, run, exit code.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,9 +8,13 @@ use clap::{Parser, Subcommand};
 use daemon::config::refuse;
 use daemon::{ExitCode, Signal, Signals, Threads};
 use identity::Current;
+use jiff::Timestamp;
 use pcp::{MessageType, Target, Uri};
+use pcp_broker::authorize::rules::Pattern;
 use pcp_broker::config::Config;
+use pcp_broker::operator::{self, AskError, Filter};
 use pcp_broker::{Broker, BuildError};
+use serde::Serialize;
 
 /// The threads of the runtime: one can take packets from the kernel while the other routes.
 const THREADS: Threads = Threads::Multi(2);
@@ -33,6 +37,13 @@ enum Command {
     /// Look at everything that a broker needs, and say what is wrong and what to do; exits with 1 when
     /// something is. A running broker is not disturbed.
     Doctor,
+    /// Show who is connected to the running broker, since when, and what waits for them. Uses the
+    /// broker's own certificate.
+    #[command(after_help = "Example:\n  pcp-broker connections --certname 'web*' --type agent")]
+    Connections(Show),
+    /// Show which clients the running broker knows, and where each is connected. Uses the broker's own
+    /// certificate.
+    Inventory(Show),
     /// Say whether a message would pass, and by which rule; exits with 1 if it would not.
     #[command(
         after_help = "Example:\n  pcp-broker explain --sender pcp://web1/agent \
@@ -51,6 +62,20 @@ enum Command {
     },
 }
 
+/// Which rows, and how.
+#[derive(Debug, Clone, clap::Args)]
+struct Show {
+    /// Only these certnames: a name, a name with *, or a regular expression between slashes.
+    #[arg(long)]
+    certname: Option<Pattern>,
+    /// Only this client type, such as agent.
+    #[arg(long = "type")]
+    client_type: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> std::process::ExitCode {
     run(&Args::parse()).into()
 }
@@ -63,6 +88,14 @@ fn run(args: &Args) -> ExitCode {
     match &args.command {
         Some(Command::CheckConfig) => return check(&config),
         Some(Command::Doctor) => return doctor(&config),
+        Some(Command::Connections(show)) => {
+            let asked = operator::connections(&config);
+            return shown(show, asked, |row| &row.uri, operator::print_connections);
+        }
+        Some(Command::Inventory(show)) => {
+            let asked = operator::inventory(&config);
+            return shown(show, asked, |row| &row.uri, operator::print_inventory);
+        }
         Some(Command::Explain {
             sender,
             message_type,
@@ -116,6 +149,41 @@ fn doctor(config: &Config) -> ExitCode {
     match findings.print(&mut std::io::stdout()) {
         Ok(()) => findings.exit_code(),
         Err(error) => fail(ExitCode::Failure, &error),
+    }
+}
+
+/// Asks the running broker, and prints the rows that are wanted.
+fn shown<T: Serialize>(
+    show: &Show,
+    asked: impl Future<Output = Result<Vec<T>, AskError>>,
+    uri: impl Fn(&T) -> &str,
+    table: impl Fn(&[T], Timestamp) -> String,
+) -> ExitCode {
+    let runtime = match daemon::runtime(Threads::Current) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(ExitCode::Failure, &error),
+    };
+    let mut rows = match runtime.block_on(asked) {
+        Ok(rows) => rows,
+        Err(error) => return fail(ExitCode::Failure, &error),
+    };
+    let filter = Filter {
+        certname: show.certname.clone(),
+        client_type: show.client_type.clone(),
+    };
+    rows.retain(|row| filter.wants(uri(row)));
+    let text = if show.json {
+        match serde_json::to_string_pretty(&rows) {
+            Ok(text) => text + "\n",
+            Err(error) => return fail(ExitCode::Failure, &error),
+        }
+    } else {
+        table(&rows, Timestamp::now())
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads only the first lines is right to do so.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(ExitCode::Failure, &error),
+        _ => ExitCode::Ok,
     }
 }
 

@@ -164,6 +164,13 @@ impl Outbox {
         self.ready.notify_one();
     }
 
+    /// How many bytes wait, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let waiting = self.lock();
+        let large = waiting.large.iter().map(|message| KEPT + message.size());
+        waiting.frames.len() + large.sum::<usize>()
+    }
+
     /// A large message has been written, or given up.
     pub(crate) fn large_done(&self) {
         let mut waiting = self.lock();

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::counts::Counts;
 use crate::driver::Input;
+use crate::outbox::Outbox;
+use crate::websocket::Version;
 
 /// How often peers are looked at although no file has changed: their own time may be over.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
@@ -38,6 +40,12 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Since when.
     pub(crate) since: SystemTime,
+    /// What it runs, as it says.
+    pub(crate) software: Box<str>,
+    /// Which language it speaks.
+    pub(crate) version: Version,
+    /// What waits for it.
+    pub(crate) outbox: Arc<Outbox>,
     /// Its way to us.
     pub(crate) line: Line,
 }

@@ -31,6 +31,7 @@ use crate::gate::Gate;
 use crate::listener::Server;
 use crate::outbox::Outbox;
 use crate::peers::{self, Line, Peer, Peers};
+use crate::refusals::Refusals;
 use crate::tally::Tally;
 use crate::tcp::Tls;
 use crate::websocket::{Starts, Version};
@@ -52,6 +53,7 @@ pub(crate) struct Context {
     /// How many connections each certificate has.
     pub(crate) tally: Arc<Tally>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) refusals: Arc<Refusals>,
     /// The broker's own certname.
     pub(crate) certname: Certname,
     /// Product and version.
@@ -72,8 +74,19 @@ pub(crate) struct Context {
     /// How long a WebSocket may be silent.
     pub(crate) websocket_idle: Duration,
     pub(crate) starts: Starts,
+    /// Who may read metrics, beside the broker itself.
+    pub(crate) metrics_allowlist: Vec<Certname>,
     /// Where the tasks of single messages and files run.
     pub(crate) tasks: daemon::Tasks,
+}
+
+impl Context {
+    /// Whether whoever has shown this certificate may read metrics.
+    pub(crate) fn may_read_metrics(&self, caller: Option<&Certname>) -> bool {
+        caller.is_some_and(|certname| {
+            *certname == self.certname || self.metrics_allowlist.contains(certname)
+        })
+    }
 }
 
 /// Numbers for sessions, unique in the life of the process.
@@ -122,8 +135,8 @@ pub(crate) async fn serve(incoming: Incoming, context: Arc<Context>, place: Plac
     let opened = match Box::pin(open(incoming, &context)).await {
         Ok(opened) => opened,
         Err(error) => {
-            let error = daemon::error_chain(&error);
-            tracing::info!(%address, %error, "connection refused");
+            let refusals = &context.refusals;
+            refusals.connection(error.cause(), error.who(), address, &error);
             return;
         }
     };
@@ -154,6 +167,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         uri,
         kind,
         started,
+        software,
         offers_content,
         address,
         identity,
@@ -163,7 +177,6 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         counted: _counted,
         mut send,
         outbox,
-        ..
     } = opened;
     let registered = Registered {
         session,
@@ -175,6 +188,9 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         uri: uri.clone(),
         address,
         since: SystemTime::now(),
+        software: software.into(),
+        version: Version::Native,
+        outbox: Arc::clone(&outbox),
         line: Line::Quic(connection.clone()),
     };
     context.peers.add(session, peer.clone());
@@ -191,11 +207,13 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
             } else {
                 LinkKind::Down
             },
+            address: Some(address),
             exit: Exit::Session(Arc::clone(&outbox)),
         },
         Kind::Agent | Kind::Controller => Input::Client {
             session,
             uri: uri.clone(),
+            address,
             started,
             outbox: Arc::clone(&outbox),
         },

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use identity::{Current, Derived, Identity, TlsVersions};
 use pcp::Certname;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::entrance::Place;
 use crate::http;
 use crate::listener::ListenError;
+use crate::refusals::Cause;
 use crate::session::Context;
 use crate::websocket;
 
@@ -127,18 +128,40 @@ async fn shake_hands(stream: TcpStream, address: SocketAddr, context: &Context) 
     drop(stream.set_nodelay(true));
     let identity = context.identity.get();
     let acceptor = TlsAcceptor::from(context.tls.get());
-    let stream = match timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            let error = daemon::error_chain(&error);
-            tracing::info!(%address, %error, "TLS handshake failed");
-            return None;
-        }
-        Err(_) => {
-            tracing::info!(%address, "TLS handshake not finished in time");
-            return None;
-        }
+    let begun = Instant::now();
+    let accepted = timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
+    let good = matches!(accepted, Ok(Ok(_)));
+    context
+        .counts
+        .handshakes
+        .ended("tls", good, begun.elapsed());
+    let (cause, error) = match accepted {
+        Ok(Ok(stream)) => return Some(known(stream, address, identity)),
+        Ok(Err(error)) => (cause(&error), HandshakeError::Failed(error)),
+        Err(_) => (Cause::Slow, HandshakeError::TimedOut),
     };
+    let refusals = &context.refusals;
+    refusals.connection(cause, None, address, &error);
+    None
+}
+
+/// Why TLS could not begin.
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    #[error("the TLS handshake failed")]
+    Failed(#[source] io::Error),
+    #[error("the TLS handshake was not finished in {s} s", s = HANDSHAKE_DEADLINE.as_secs())]
+    TimedOut,
+}
+
+/// Why, as it is counted.
+fn cause(error: &io::Error) -> Cause {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref());
+    tls.map_or(Cause::Handshake, Cause::of_tls)
+}
+
+/// Who has finished its handshake.
+fn known(stream: TlsStream<TcpStream>, address: SocketAddr, identity: Arc<Identity>) -> Peer {
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificates: Arc<[_]> = certificates
         .iter()
@@ -152,11 +175,11 @@ async fn shake_hands(stream: TcpStream, address: SocketAddr, context: &Context) 
             None
         }
     };
-    Some(Peer {
+    Peer {
         stream,
         address,
         certname,
         certificates,
         identity,
-    })
+    }
 }

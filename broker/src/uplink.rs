@@ -35,6 +35,7 @@ pub(crate) async fn run(
                     session,
                     broker: welcome.broker,
                     kind: LinkKind::Up,
+                    address: None,
                     exit: Exit::Uplink(handle.clone()),
                 }
             }

@@ -99,8 +99,8 @@ pub(crate) async fn serve(
     let opened = match Box::pin(open::open(upgraded, &context)).await {
         Ok(opened) => opened,
         Err(error) => {
-            let error = daemon::error_chain(&error);
-            tracing::info!(%address, %error, "connection refused");
+            let refusals = &context.refusals;
+            refusals.connection(error.cause(), error.who(), address, &error);
             return;
         }
     };
@@ -131,6 +131,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         session,
         uri,
         started,
+        software,
         version,
         mut reader,
         mut writer,
@@ -140,7 +141,6 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         certificates,
         identity,
         counted: _counted,
-        ..
     } = opened;
     let registered = Registered {
         session,
@@ -153,12 +153,16 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         uri: uri.clone(),
         address,
         since: SystemTime::now(),
+        software: software.into(),
+        version,
+        outbox: Arc::clone(&outbox),
         line: Line::WebSocket(certificates, cut.clone()),
     };
     context.peers.add(session, peer.clone());
     let input = Input::Client {
         session,
         uri: uri.clone(),
+        address,
         started,
         outbox: Arc::clone(&outbox),
     };

@@ -6,7 +6,6 @@ pub(crate) mod grant;
 mod lockout;
 mod login;
 mod password;
-mod refusals;
 mod remote;
 pub(crate) mod token;
 
@@ -14,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use daemon::Refusals;
 use identity::Current;
 use orchestrator_api::{ApiError, ErrorKind};
 use pcp::uri::Certname;
@@ -22,7 +22,6 @@ use crate::config::AccessConfig;
 use crate::store::{Account, Store, StoreError};
 use grant::{Action, Grant, NodeFilter};
 use lockout::Lockout;
-use refusals::Refusals;
 use remote::Remote;
 
 pub(crate) use password::Passwords;

@@ -1,13 +1,17 @@
 //! What the three daemons share, and nothing of what they do: configuration files ([`config`]),
-//! logs ([`logs`]), signals and the service manager ([`service`]), and the task tree ([`Tasks`]).
+//! logs ([`logs`]) and what is told there once only ([`Refusals`]), metrics ([`metrics`]), signals and
+//! the service manager ([`service`]), and the task tree ([`Tasks`]).
 //!
 //! A daemon's `main` is the same everywhere: arguments → [`config::Source`] → checked configuration
 //! (all faults at once, else [`ExitCode::Config`]) → [`logs::start`] → [`runtime`] → build → tell
 //! [`service::ready`] → wait for a [`Signal`] → [`Tasks::shutdown`] with a deadline → [`ExitCode`].
 
 pub mod config;
+pub mod disk;
 pub mod doctor;
 pub mod logs;
+pub mod metrics;
+mod refusals;
 pub mod service;
 mod tasks;
 
@@ -15,6 +19,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 
+pub use refusals::Refusals;
 pub use service::{Signal, Signals, ready, status, stopping, watchdog};
 pub use tasks::Tasks;
 

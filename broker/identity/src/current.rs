@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::CertificateError;
 use tokio::sync::{Notify, watch};
@@ -19,11 +19,14 @@ use crate::{Files, Identity, IdentityError};
 /// certificate is in use, before anybody has waited for it.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A certificate that ends sooner than this is worth a line in the log, each day.
+/// A certificate that ends sooner than this, or a revocation list whose time is over sooner, is worth a
+/// line in the log, each day.
 pub const EXPIRY_WARNING_DAYS: i64 = 30;
 
 /// How often that line is repeated.
-const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+const WARNING_INTERVAL: Duration = Duration::from_secs(DAY);
+
+const DAY: u64 = 24 * 3600;
 
 /// The identity in use. Whoever opens connections asks for it each time, or keeps a [`Derived`], and
 /// thereby follows a replacement. Connections that stand keep the one they were made with; whoever
@@ -138,7 +141,8 @@ impl Current {
     }
 
     /// Follows the files until it is dropped: every [`CHECK_INTERVAL`], and when asked to by
-    /// [`Current::check_soon`]. Also warns of a certificate that ends soon.
+    /// [`Current::check_soon`]. Also warns of a certificate or
+    /// a revocation list that ends soon.
     pub async fn follow(&self) {
         let mut follower = Follower::default();
         self.warn_of_end();
@@ -165,6 +169,18 @@ impl Current {
                 certname = %identity.certname(),
                 days,
                 "our certificate ends soon: renew it; it is taken without a restart"
+            );
+        }
+        let Some(next) = identity.crl_next_update() else {
+            return;
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let left = next.saturating_sub(now.unwrap_or_default().as_secs());
+        if left < DAY * EXPIRY_WARNING_DAYS.unsigned_abs() {
+            tracing::warn!(
+                days = left / DAY,
+                "a revocation list is out of date soon, and then every peer is refused: fetch a newer \
+                 one; it is taken without a restart"
             );
         }
     }

@@ -21,7 +21,7 @@ use x509_parser::time::ASN1Time;
 use crate::contents::Contents;
 use crate::error::NameError;
 use crate::trust::Trust;
-use crate::verify::{Clients, Servers};
+use crate::verify::{Clients, Expected, Servers};
 use crate::{Files, IdentityError};
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
@@ -236,11 +236,31 @@ impl Identity {
     /// # Errors
     /// When rustls refuses the configuration.
     pub fn client_config(&self, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, IdentityError> {
+        self.client(Expected::Name, alpn)
+    }
+
+    /// A client that shows our certificate and talks to whoever shows the same one: to another process
+    /// of ours, whatever address it is dialled at.
+    ///
+    /// # Errors
+    /// When rustls refuses the configuration.
+    pub fn client_config_to_ourselves(&self) -> Result<Arc<ClientConfig>, IdentityError> {
+        let own = self.certified_key.cert.first().cloned();
+        let own = own.unwrap_or_else(|| CertificateDer::from(Vec::new()));
+        self.client(Expected::Certificate(own), &[])
+    }
+
+    fn client(
+        &self,
+        expected: Expected,
+        alpn: &[&[u8]],
+    ) -> Result<Arc<ClientConfig>, IdentityError> {
+        let trust = self.trust.clone();
         let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(TlsVersions::Tls12And13.supported())
             .map_err(IdentityError::Configuration)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Servers(self.trust.clone())))
+            .with_custom_certificate_verifier(Arc::new(Servers { trust, expected }))
             .with_client_cert_resolver(self.resolver());
         config.alpn_protocols = owned(alpn);
         config.resumption = Resumption::disabled();

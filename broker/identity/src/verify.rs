@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::KeyUsage;
 
@@ -13,7 +13,19 @@ use crate::trust::Trust;
 
 /// Verifies the servers that we dial.
 #[derive(Debug)]
-pub(crate) struct Servers(pub(crate) Arc<Trust>);
+pub(crate) struct Servers {
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) expected: Expected,
+}
+
+/// How a server is known to be the one that was meant.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// It has the name that was dialled.
+    Name,
+    /// It shows this very certificate.
+    Certificate(CertificateDer<'static>),
+}
 
 /// Verifies the clients that dial us.
 #[derive(Debug)]
@@ -49,9 +61,13 @@ impl ServerCertVerifier for Servers {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.0
+        self.trust
             .verify(end_entity, intermediates, now, KeyUsage::server_auth())?;
-        self.0.verify_name(end_entity, server_name)?;
+        match &self.expected {
+            Expected::Name => self.trust.verify_name(end_entity, server_name)?,
+            Expected::Certificate(certificate) if certificate == end_entity => {}
+            Expected::Certificate(_) => return Err(CertificateError::NotValidForName.into()),
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -61,7 +77,7 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.algorithms)
+        verify_tls12_signature(message, cert, signed, &self.trust.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -70,11 +86,11 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.algorithms)
+        verify_tls13_signature(message, cert, signed, &self.trust.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.algorithms.supported_schemes()
+        self.trust.algorithms.supported_schemes()
     }
 }
 

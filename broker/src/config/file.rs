@@ -56,6 +56,8 @@ pub(super) struct BrokerFile {
     pub(super) max_connections: Option<usize>,
     pub(super) handshakes_per_second: Option<u32>,
     pub(super) controller_disconnection_graceperiod: Option<Lasting>,
+    pub(super) metrics_allowlist: Option<Vec<String>>,
+    pub(super) metrics_listen: Option<SocketAddr>,
     pub(super) rules: Option<Vec<OwnRule>>,
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use identity::{Identity, IdentityError};
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::{Context, FAREWELL, farewell};
 use crate::authorize::{Kind, Refused};
 use crate::outbox::{AGENT_BYTES, AGENT_LARGE, CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
+use crate::refusals::Cause;
 use crate::tally::{self, Counted};
 
 /// How long the handshake may take, from the first packet that we have seen.
@@ -81,16 +82,56 @@ pub(super) enum OpenError {
     Welcome(#[source] WriteError),
 }
 
+impl OpenError {
+    /// Why, as it is counted.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Handshake(ConnectionError::TransportError(error)) => {
+                // A fault of TLS is its alert, above 0x100.
+                let code = u64::from(error.code).checked_sub(TLS_ALERTS);
+                let alert = code.and_then(|code| u8::try_from(code).ok());
+                alert.map_or(Cause::Handshake, Cause::of_alert)
+            }
+            Self::Handshake(_) | Self::NoStream(_) => Cause::Handshake,
+            Self::HandshakeTimedOut | Self::HelloTimedOut => Cause::Slow,
+            Self::Certname(_) => Cause::NoCertificate,
+            Self::Hello(..) | Self::Left | Self::Welcome(_) => Cause::Hello,
+            Self::Misbehaved(_) => Cause::Protocol,
+            Self::Refused { source, .. } => (*source).into(),
+            Self::Crowded(_) => Cause::Crowded,
+        }
+    }
+
+    /// Who it was, as far as the certificate has told.
+    pub(super) fn who(&self) -> Option<&dyn std::fmt::Display> {
+        match self {
+            Self::Hello(certname, _) => Some(certname),
+            Self::Refused { uri, .. } | Self::Crowded(uri) => Some(uri),
+            _ => None,
+        }
+    }
+}
+
+/// Where QUIC's error codes for alerts of TLS begin (RFC 9001, section 4.8).
+const TLS_ALERTS: u64 = 0x100;
+
 /// Takes a connection as far as its welcome.
 pub(super) async fn open(incoming: Incoming, context: &Context) -> Result<Opened, OpenError> {
     let identity = context.identity.get();
+    let begun = Instant::now();
     let connecting = incoming
         .accept_with(context.server.get())
         .map_err(OpenError::Handshake)?;
-    let connection = timeout(HANDSHAKE_DEADLINE, connecting)
+    let connected = timeout(HANDSHAKE_DEADLINE, connecting)
         .await
-        .map_err(|_| OpenError::HandshakeTimedOut)?
-        .map_err(OpenError::Handshake)?;
+        .map_err(|_| OpenError::HandshakeTimedOut)
+        .and_then(|connected| connected.map_err(OpenError::Handshake));
+    let good = connected.is_ok();
+    context
+        .counts
+        .handshakes
+        .ended("quic", good, begun.elapsed());
+    let connection = connected?;
     let opened = timeout(HELLO_DEADLINE, greet(&connection, context, identity)).await;
     let opened = opened.unwrap_or(Err(OpenError::HelloTimedOut));
     if let Err(error) = &opened {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{End, Session, broker_uri};
 use crate::authorize::Origin;
 use crate::budget::Share;
+use crate::refusals::Cause;
 
 /// The original's words for a message to several clients.
 const MULTICAST: &str = "Multiple recipients no longer supported.";
@@ -27,7 +28,7 @@ impl Session<'_> {
             Ok(message) => message,
             Err(error) => {
                 tracing::debug!(uri = %self.uri, %error, "message refused");
-                self.error(None, ErrorKind::Undecodable.text());
+                self.error(Cause::Form, None, ErrorKind::Undecodable.text());
                 return Ok(());
             }
         };
@@ -38,7 +39,7 @@ impl Session<'_> {
         }
         match message.judge(self.uri) {
             Judged::Message(message) if message.body.len() > self.context.max_message => {
-                self.error(Some(id), ErrorKind::TooLarge.text());
+                self.error(Cause::Form, Some(id), ErrorKind::TooLarge.text());
             }
             Judged::Message(message) => {
                 let message = match share {
@@ -48,21 +49,28 @@ impl Session<'_> {
                 return self.pass(message).await;
             }
             Judged::NotAuthenticated => {
-                self.error(Some(id), ErrorKind::NotAuthenticated.text());
+                let text = ErrorKind::NotAuthenticated.text();
+                self.error(Cause::Sender, Some(id), text);
             }
-            Judged::NotAuthorized => self.error(Some(id), ErrorKind::NotAuthorized.text()),
-            Judged::Multicast(envelope) => self.error(Some(id), self.refuse_multicast(&envelope)),
+            Judged::NotAuthorized => {
+                let text = ErrorKind::NotAuthorized.text();
+                self.error(Cause::Message, Some(id), text);
+            }
+            Judged::Multicast(envelope) => {
+                let (cause, text) = self.refuse_multicast(&envelope);
+                self.error(cause, Some(id), text);
+            }
         }
         Ok(())
     }
 
-    fn refuse_multicast(&self, envelope: &Envelope) -> &'static str {
+    fn refuse_multicast(&self, envelope: &Envelope) -> (Cause, &'static str) {
         if envelope.sender != *self.uri {
-            return ErrorKind::NotAuthenticated.text();
+            return (Cause::Sender, ErrorKind::NotAuthenticated.text());
         }
         match self.context.rules.message(Origin::Client, envelope) {
-            Verdict::Denied => ErrorKind::NotAuthorized.text(),
-            Verdict::Allowed => MULTICAST,
+            Verdict::Denied => (Cause::Message, ErrorKind::NotAuthorized.text()),
+            Verdict::Allowed => (Cause::Form, MULTICAST),
         }
     }
 
@@ -86,7 +94,9 @@ impl Session<'_> {
         let body = serde_json::to_vec(&response).unwrap_or_default();
         self.say("associate_response", Some(message.id), body);
         if let Some(reason) = reason {
-            tracing::info!(uri = %self.uri, reason, "association refused");
+            self.context
+                .refusals
+                .foreign(Cause::Sender, self.uri, reason);
             self.outbox.close(Goodbye {
                 code: GoodbyeCode::Unauthorized,
                 reason: "Association unsuccessful.".to_owned(),
@@ -95,9 +105,9 @@ impl Session<'_> {
     }
 
     /// Says what is wrong with a message that the mesh never sees.
-    fn error(&self, cause: Option<MessageId>, text: &str) {
-        tracing::debug!(uri = %self.uri, ?cause, text, "message refused");
-        self.say("error_message", cause, format!("\"{text}\"").into());
+    fn error(&self, cause: Cause, in_reply_to: Option<MessageId>, text: &str) {
+        self.context.refusals.foreign(cause, self.uri, text);
+        self.say("error_message", in_reply_to, format!("\"{text}\"").into());
     }
 
     /// Puts a message of the broker itself in line.

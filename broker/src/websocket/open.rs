@@ -26,6 +26,7 @@ use crate::authorize::{Kind, Refused};
 use crate::gate::Door;
 use crate::http::Upgraded;
 use crate::outbox::{AGENT_BYTES, AGENT_LARGE, CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
+use crate::refusals::Cause;
 use crate::session::Context;
 use crate::tally::Counted;
 
@@ -86,6 +87,29 @@ pub(super) enum OpenError {
 }
 
 impl OpenError {
+    /// Why, as it is counted.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::NoCertificate => Cause::NoCertificate,
+            Self::NoControllers => Cause::NoControllers,
+            Self::ClientType { .. } => Cause::ClientType,
+            Self::Refused { source, .. } => (*source).into(),
+            Self::Link(_) => Cause::Protocol,
+            Self::Crowded(_) => Cause::Crowded,
+            Self::Hello(..) | Self::Welcome(_) => Cause::Hello,
+        }
+    }
+
+    /// Who it was, as far as the certificate has told.
+    pub(super) fn who(&self) -> Option<&dyn std::fmt::Display> {
+        match self {
+            Self::NoCertificate | Self::NoControllers => None,
+            Self::ClientType { certname, .. } | Self::Crowded(certname) => Some(certname),
+            Self::Refused { uri, .. } | Self::Link(uri) | Self::Hello(uri, _) => Some(uri),
+            Self::Welcome(uri) => Some(uri),
+        }
+    }
+
     /// How the client is told.
     fn close(&self) -> (u16, &'static str) {
         match self {

@@ -36,6 +36,8 @@ pub(crate) struct Field {
 /// A broker that runs.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// Where its metrics are read without TLS.
+    pub(crate) metrics: Option<SocketAddr>,
     identity: Option<Arc<Current>>,
     stop: CancellationToken,
     tasks: daemon::Tasks,
@@ -81,6 +83,7 @@ impl Field {
         let name = |name| Certname::parse(name).expect("a certname");
         Config {
             rules: None,
+            metrics: pcp_broker::config::Metrics::default(),
             notes: Vec::new(),
             role: if primaries.is_empty() {
                 Role::Primary
@@ -180,6 +183,7 @@ impl Running {
     pub(crate) fn start(config: Config) -> Self {
         let broker = Broker::build(config).expect("a broker");
         let address = broker.address();
+        let metrics = broker.metrics_address();
         let identity = Some(broker.identity());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -190,6 +194,7 @@ impl Running {
         });
         Self {
             address,
+            metrics,
             identity,
             stop,
             tasks,
@@ -200,6 +205,7 @@ impl Running {
     pub(crate) fn at(address: SocketAddr) -> Self {
         Self {
             address,
+            metrics: None,
             identity: None,
             stop: CancellationToken::new(),
             tasks: daemon::Tasks::new(),

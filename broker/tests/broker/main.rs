@@ -20,3 +20,4 @@ mod routing;
 mod rude;
 mod storm;
 mod trust;
+mod watching;

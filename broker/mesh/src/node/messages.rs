@@ -20,17 +20,20 @@ impl Node {
     ///
     /// The sender's address must be the client's own; over a link, that of a client which the link
     /// has announced. A compiler believes its primaries.
+    ///
+    /// Gives the error that the sender gets at once; nothing when the message went on its way, waits, or
+    /// belongs to a session that is closed.
     pub fn message(
         &mut self,
         now: u64,
         session: SessionId,
         mut message: Message,
         verdict: Verdict,
-    ) {
+    ) -> Option<ErrorKind> {
         let Some(origin) = self.origin(session) else {
             // The session was closed while this was on its way.
             self.counters.dropped += 1;
-            return;
+            return None;
         };
         let genuine = match self.clients.get(&session) {
             Some(uri) => {
@@ -45,10 +48,8 @@ impl Node {
             && !link.is_whole()
             && !message.envelope.sender.client_type().is_server()
         {
-            if let Err(message) = link.early.push(now, message) {
-                self.refuse(now, session, &message.envelope, ErrorKind::Busy);
-            }
-            return;
+            let message = link.early.push(now, message).err()?;
+            return Some(self.refuse(now, session, &message.envelope, ErrorKind::Busy));
         }
         let fault = match (genuine, verdict) {
             (false, _) => Some(ErrorKind::NotAuthenticated),
@@ -56,8 +57,7 @@ impl Node {
             (true, Verdict::Allowed) => None,
         };
         if let Some(kind) = fault {
-            self.refuse(now, session, &message.envelope, kind);
-            return;
+            return Some(self.refuse(now, session, &message.envelope, kind));
         }
         if let Origin::Above(link) = origin {
             self.uplinks.came_down(&message.envelope.sender, link);
@@ -65,10 +65,8 @@ impl Node {
         match &message.envelope.target {
             Target::Client(uri) if *uri != self.author.uri => {
                 let uri = uri.clone();
-                if let Err(refused) = self.pass(now, origin, &uri, message) {
-                    let (message, kind) = *refused;
-                    self.refuse(now, session, &message.envelope, kind);
-                }
+                let (message, kind) = *self.pass(now, origin, &uri, message).err()?;
+                Some(self.refuse(now, session, &message.envelope, kind))
             }
             _ => self.for_broker(now, session, &message),
         }
@@ -234,23 +232,30 @@ impl Node {
         Ok(())
     }
 
-    /// Tells the sender over the session that the message came from.
-    fn refuse(&mut self, now: u64, session: SessionId, cause: &Envelope, kind: ErrorKind) {
+    /// Tells the sender, over the session that the message came from, what it gives back.
+    fn refuse(
+        &mut self,
+        now: u64,
+        session: SessionId,
+        cause: &Envelope,
+        kind: ErrorKind,
+    ) -> ErrorKind {
         let to = self.clients.get(&session).unwrap_or(&cause.sender).clone();
         let Some(mut error) = self.author.error(cause, to, kind) else {
             self.counters.dropped += 1;
-            return;
+            return kind;
         };
         self.counters.count_refusal(kind);
         if !self.clients.contains_key(&session) && !self.links.contains_key(&session) {
             self.send_error(now, error);
-            return;
+            return kind;
         }
         pass_on(&mut error.envelope);
         self.outputs.push_back(Output::Send {
             session,
             message: error,
         });
+        kind
     }
 
     /// Tells the sender, wherever it is, of a message whose origin is no longer known.
@@ -291,15 +296,14 @@ impl Node {
         }
     }
 
-    /// Answers a message for the broker itself.
-    fn for_broker(&mut self, now: u64, session: SessionId, message: &Message) {
+    /// Answers a message for the broker itself, or gives the error that its sender gets.
+    fn for_broker(&mut self, now: u64, session: SessionId, message: &Message) -> Option<ErrorKind> {
         let envelope = &message.envelope;
         let (true, Some(client)) = (
             envelope.message_type.name() == Some("inventory_request"),
             self.clients.get(&session).cloned(),
         ) else {
-            self.refuse(now, session, envelope, ErrorKind::Undecodable);
-            return;
+            return Some(self.refuse(now, session, envelope, ErrorKind::Undecodable));
         };
         let request = if message.body.len() > MAX_QUERY_BYTES {
             None
@@ -307,22 +311,21 @@ impl Node {
             serde_json::from_slice::<InventoryRequest>(&message.body).ok()
         };
         let Some(request) = request.filter(|r| r.query.len() <= MAX_QUERY) else {
-            self.refuse(now, session, envelope, ErrorKind::Undecodable);
-            return;
+            return Some(self.refuse(now, session, envelope, ErrorKind::Undecodable));
         };
         // Every request replaces the subscription before it.
         self.subscriptions.cancel(session);
         let query = Query::new(request.query);
         let uris = query.answer(&self.inventory);
         if request.subscribe && !self.subscriptions.subscribe(session, client.clone(), query) {
-            self.refuse(now, session, envelope, ErrorKind::Busy);
-            return;
+            return Some(self.refuse(now, session, envelope, ErrorKind::Busy));
         }
         let body = to_vec(&InventoryResponse { uris }).unwrap_or_default();
         let response = self
             .author
             .write(inventory_response(), client, Some(envelope.id), body);
         self.answer(session, response);
+        None
     }
 
     /// Sends what subscribers have not heard yet.
