@@ -1,9 +1,12 @@
-//! Task files: fetched over the mesh by their SHA-256, kept, and copied out.
+//! Task files: fetched over the mesh by their SHA-256, or from a Puppet Server where no broker has
+//! them, kept, and copied out.
 //!
 //! `<task-cache-dir>/<sha256>/<name>`. What is run is never the file in the cache but a private copy
 //! in the transaction's directory, whose digest is computed while it is written: whatever happens to
 //! the cache, a task runs exactly the bytes that were asked for. A file that is wanted by several
 //! transactions at once is fetched once.
+
+mod download;
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -14,33 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use pcp::{ContentErrorCode, Digest};
-use pcp_client::{ClientHandle, FetchError, State};
+use pcp::Digest;
+use pcp_client::ClientHandle;
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
 
 use crate::bounds::{Bounds, Entry, before};
 use crate::disk::{self, Disk, DiskError};
 use crate::modules::source::Source;
-
-/// The largest file that is fetched. Task files are scripts; some bring an archive along.
-const MAX_FILE: u64 = 1 << 30;
-
-/// How much is read before it is hashed and written, on another thread.
-const CHUNK: usize = 256 * 1024;
-
-/// The pauses between tries, as in the original: five tries in all.
-const PAUSES: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
-
-/// How long a try waits for a connection to a broker before it counts as failed.
-const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
+use crate::primaries::Primaries;
+pub use download::DownloadError;
 
 /// What a file is called while it is fetched.
 const PART: &str = ".part-";
@@ -61,6 +47,7 @@ pub struct Cache {
     dir: Arc<Path>,
     disk: Disk,
     client: ClientHandle,
+    primaries: Primaries,
     fetching: Arc<Mutex<HashMap<Digest, Weak<Semaphore>>>>,
     /// Read while a copy is written, by whoever starts processes written while it does. Between the
     /// making of a process and its `execve` it holds all our descriptors; were a file being written
@@ -99,42 +86,23 @@ pub enum CacheError {
     Disk(#[source] DiskError),
 }
 
-/// Why one try to fetch a file failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DownloadError {
-    /// Nobody gives it to us.
-    #[error("it could not be fetched")]
-    Fetch(#[source] FetchError),
-    /// It is too large.
-    #[error("it has {0} bytes, and the limit is {MAX_FILE}")]
-    TooLarge(u64),
-    /// The transfer broke off.
-    #[error("its transfer broke off")]
-    Transfer(#[source] io::Error),
-    /// It is not what was asked for.
-    #[error("it has a SHA that differs from the provided SHA: {found} in place of {wanted}")]
-    Mismatch {
-        /// What was asked for.
-        wanted: Digest,
-        /// What came.
-        found: Digest,
-    },
-    /// It could not be written.
-    #[error("it could not be written")]
-    Cache(#[source] Box<CacheError>),
-}
-
 impl Cache {
     /// A cache in a directory, which is made when there is none. Blocks.
     ///
     /// # Errors
     /// [`CacheError`] when the directory cannot be made.
-    pub fn open(dir: &Path, disk: Disk, client: ClientHandle) -> Result<Self, CacheError> {
+    pub fn open(
+        dir: &Path,
+        disk: Disk,
+        client: ClientHandle,
+        primaries: Primaries,
+    ) -> Result<Self, CacheError> {
         make_directories(dir, OWN)?;
         Ok(Self {
             dir: dir.into(),
             disk,
             client,
+            primaries,
             fetching: Arc::default(),
             starting: Arc::default(),
         })
@@ -256,136 +224,6 @@ impl Cache {
         };
         self.disk.run(work).await.map_err(CacheError::Disk)?
     }
-
-    async fn download(&self, file: &Source) -> Result<(), CacheError> {
-        let mut pauses = PAUSES.into_iter();
-        loop {
-            let error = match self.try_download(file).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let pause = if error.is_final() {
-                None
-            } else {
-                pauses.next()
-            };
-            let Some(pause) = pause else {
-                return Err(CacheError::Download {
-                    name: file.name.clone(),
-                    source: error,
-                });
-            };
-            tracing::warn!(
-                file = file.name,
-                digest = %file.digest,
-                error = daemon::error_chain(&error),
-                "task file not fetched, trying again"
-            );
-            sleep(pause).await;
-        }
-    }
-
-    async fn try_download(&self, file: &Source) -> Result<(), DownloadError> {
-        let mut state = self.client.state();
-        let connected = state.wait_for(|state| matches!(state, State::Connected { .. }));
-        // What comes of it shows the request itself.
-        timeout(CONNECTION_PATIENCE, connected).await.ok();
-        let content = self
-            .client
-            .fetch(file.digest)
-            .await
-            .map_err(DownloadError::Fetch)?;
-        if content.size > MAX_FILE {
-            return Err(DownloadError::TooLarge(content.size));
-        }
-        let (directory, path) = self.path(file);
-        let part = directory.join(format!("{PART}{}", uuid::Uuid::new_v4()));
-        let taken = self
-            .take(content.reader, file.digest, directory, part.clone(), path)
-            .await;
-        if taken.is_err() {
-            let gone = move || fs::remove_file(part);
-            // It may never have been made; what is left over is removed with its directory.
-            self.disk.run(gone).await.ok();
-        }
-        taken
-    }
-
-    async fn take(
-        &self,
-        mut reader: impl AsyncRead + Unpin,
-        wanted: Digest,
-        directory: PathBuf,
-        part: PathBuf,
-        path: PathBuf,
-    ) -> Result<(), DownloadError> {
-        let target = part.clone();
-        let create = move || {
-            make_directories(&directory, OWN)?;
-            create(&target, OWN)
-        };
-        let mut output = self
-            .disk
-            .run(create)
-            .await
-            .map_err(of_disk)?
-            .map_err(of_cache)?;
-        let mut hasher = Sha256::new();
-        loop {
-            let (chunk, ended) = read_chunk(&mut reader)
-                .await
-                .map_err(DownloadError::Transfer)?;
-            let target = part.clone();
-            let write = move || {
-                hasher.update(&chunk);
-                output.write_all(&chunk).map_err(failed("write", &target))?;
-                Ok((hasher, output))
-            };
-            (hasher, output) = self
-                .disk
-                .run(write)
-                .await
-                .map_err(of_disk)?
-                .map_err(of_cache)?;
-            if ended {
-                break;
-            }
-        }
-        let found = Digest(hasher.finalize().into());
-        if found != wanted {
-            return Err(DownloadError::Mismatch { wanted, found });
-        }
-        let rename = move || fs::rename(&part, &path).map_err(failed("create", &path));
-        self.disk
-            .run(rename)
-            .await
-            .map_err(of_disk)?
-            .map_err(of_cache)
-    }
-}
-
-impl DownloadError {
-    /// Whether another try would only end in the same way.
-    fn is_final(&self) -> bool {
-        match self {
-            Self::Fetch(FetchError::Refused(error)) => error.code == ContentErrorCode::Unauthorized,
-            Self::Fetch(_) | Self::Transfer(_) => false,
-            Self::TooLarge(_) | Self::Mismatch { .. } | Self::Cache(_) => true,
-        }
-    }
-}
-
-/// Reads until the chunk is full or the file ends, which the second value says.
-async fn read_chunk(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, bool)> {
-    let mut chunk = Vec::with_capacity(CHUNK);
-    loop {
-        if reader.read_buf(&mut chunk).await? == 0 {
-            return Ok((chunk, true));
-        }
-        if chunk.len() >= CHUNK {
-            return Ok((chunk, false));
-        }
-    }
 }
 
 /// Copies a cached file if it is there and is what it should be.
@@ -477,12 +315,4 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Cac
         path,
         source,
     }
-}
-
-fn of_disk(error: DiskError) -> DownloadError {
-    of_cache(CacheError::Disk(error))
-}
-
-fn of_cache(error: CacheError) -> DownloadError {
-    DownloadError::Cache(Box::new(error))
 }

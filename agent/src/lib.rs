@@ -19,6 +19,7 @@ pub mod gate;
 pub mod modules;
 pub mod outbox;
 pub mod policy;
+pub mod primaries;
 pub mod results;
 pub mod runner;
 pub mod session;
@@ -45,6 +46,7 @@ use engine::{Engine, Retention};
 use exit::ExitCode;
 use gate::Gate;
 use policy::{Policy, PolicyError};
+use primaries::Primaries;
 use runner::{Runner, Settings};
 use session::{Limits, Session};
 use spool::{Spool, SpoolError};
@@ -133,7 +135,8 @@ impl Agent {
         let (engine, commands) = engine::channel();
         let (outbox, queue) = outbox::channel();
         let (client, events) = pcp_client::start(client, &tasks);
-        let cache = Cache::open(&config.cache_dir, disk.clone(), client.clone());
+        let primaries = Primaries::new(config.downloads.clone(), Arc::clone(&identity));
+        let cache = Cache::open(&config.cache_dir, disk.clone(), client.clone(), primaries);
         let settings = Settings {
             wrapper: config.wrapper.clone(),
             support,

@@ -14,6 +14,7 @@ mod delivery;
 mod downloads;
 mod full_disk;
 mod hostile;
+mod https;
 mod modules;
 mod node;
 mod output;
