@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    fn of(path: &str, params: Value) -> Result<String, PrimaryError> {
+    fn of(path: &str, params: &Value) -> Result<String, PrimaryError> {
         let uri = serde_json::from_value(json!({"path": path, "params": params})).unwrap();
         url(&"puppet.example.com".parse().unwrap(), &uri).map(|url| url.to_string())
     }
@@ -165,7 +165,7 @@ mod tests {
     fn a_url_is_server_path_and_parameters() {
         let url = of(
             "/puppet/v3/file_content/tasks/demo/a b.sh",
-            json!({"environment": "production", "n": 1, "code_id": "a&b=c"}),
+            &json!({"environment": "production", "n": 1, "code_id": "a&b=c"}),
         );
         assert_eq!(
             url.unwrap(),
@@ -173,7 +173,7 @@ mod tests {
              ?code_id=a%26b%3Dc&environment=production&n=1"
         );
         assert_eq!(
-            of("/x%2Fy", json!({})).unwrap(),
+            of("/x%2Fy", &json!({})).unwrap(),
             "https://puppet.example.com:8140/x%2Fy"
         );
     }
@@ -188,7 +188,7 @@ mod tests {
             "https://evil/x",
         ] {
             assert!(
-                matches!(of(path, json!({})), Err(PrimaryError::Uri(_))),
+                matches!(of(path, &json!({})), Err(PrimaryError::Uri(_))),
                 "{path:?}"
             );
         }
@@ -198,10 +198,10 @@ mod tests {
             "/../../x",
             "/x?y#z",
         ] {
-            let url = of(path, json!({})).unwrap();
+            let url = of(path, &json!({})).unwrap();
             let host = "https://puppet.example.com:8140/";
             assert!(url.starts_with(host) && !url.contains(['?', '#']), "{url}");
         }
-        assert!(of("/x", json!({"a": [1]})).is_err());
+        assert!(of("/x", &json!({"a": [1]})).is_err());
     }
 }

@@ -110,7 +110,7 @@ impl Cache {
 
     /// The broker first, then each Puppet Server.
     async fn try_download(&self, file: &Source) -> Result<(), DownloadError> {
-        let broker = match self.from_broker(file).await {
+        let broker = match self.ask_broker(file).await {
             Ok(()) => return Ok(()),
             Err(error @ DownloadError::Cache(_)) => return Err(error),
             Err(error) if self.primaries.servers().is_empty() => return Err(error),
@@ -121,7 +121,7 @@ impl Cache {
             error = daemon::error_chain(&broker),
             "no broker gives a file; asking Puppet Servers"
         );
-        match self.from_primaries(file).await {
+        match self.ask_primaries(file).await {
             Ok(()) => Ok(()),
             Err(error @ DownloadError::Cache(_)) => Err(error),
             Err(error) => Err(DownloadError::Nowhere {
@@ -131,7 +131,7 @@ impl Cache {
         }
     }
 
-    async fn from_broker(&self, file: &Source) -> Result<(), DownloadError> {
+    async fn ask_broker(&self, file: &Source) -> Result<(), DownloadError> {
         let patience = if self.primaries.servers().is_empty() {
             CONNECTION_PATIENCE
         } else {
@@ -150,7 +150,7 @@ impl Cache {
         self.take(body, Some(content.size), file).await
     }
 
-    async fn from_primaries(&self, file: &Source) -> Result<(), DownloadError> {
+    async fn ask_primaries(&self, file: &Source) -> Result<(), DownloadError> {
         let client = self.primaries.client()?;
         let mut last = PrimaryError::Uri("there is no server to ask").into();
         for server in self.primaries.servers() {
