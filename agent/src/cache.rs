@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use crate::bounds::{Bounds, Entry, before};
 use crate::disk::{self, Disk, DiskError};
+use crate::modules::apply;
 use crate::modules::source::Source;
 use crate::primaries::Primaries;
 pub use download::DownloadError;
@@ -172,6 +173,7 @@ impl Cache {
                 removable,
             });
         }
+        entries.extend(plugins(&self.dir.join(apply::PLUGINS), now)?);
         gone.extend(
             bounds
                 .excess(entries, now)
@@ -266,6 +268,31 @@ fn copy(directory: &Path, path: &Path, wanted: Digest, to: &Path) -> Result<bool
         fs::remove_file(path).map_err(failed("remove", path))?;
     }
     Ok(false)
+}
+
+/// The plugins of environments, each in a directory whose time is that of their last use. What was used
+/// a short while ago may be in use.
+fn plugins(dir: &Path, now: Timestamp) -> Result<Vec<Entry<PathBuf>>, CacheError> {
+    let listed = match fs::read_dir(dir) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(failed("list", dir)(source)),
+    };
+    let mut entries = Vec::new();
+    for entry in listed {
+        let path = entry.map_err(failed("list", dir))?.path();
+        let (bytes, _) = disk::measure(&path);
+        let used = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
+        let used = Timestamp::try_from(used.map_err(failed("look at", &path))?);
+        let used = used.unwrap_or(Timestamp::MIN);
+        entries.push(Entry {
+            what: path,
+            used,
+            bytes,
+            removable: used < before(now, BROKEN_OFF),
+        });
+    }
+    Ok(entries)
 }
 
 /// Whether anything has been fetched into a directory to its end.

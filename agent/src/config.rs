@@ -49,6 +49,8 @@ pub struct Config {
     pub modules_dir: PathBuf,
     /// Where their configuration lies.
     pub modules_config_dir: PathBuf,
+    /// Puppet; looked for at its usual places, if nothing.
+    pub puppet: Option<PathBuf>,
     /// Where transactions lie.
     pub spool_dir: PathBuf,
     /// What is kept of those that are done with.
@@ -195,6 +197,10 @@ impl Config {
             source.path().parent()
         };
         let config_dir = config_dir.unwrap_or(&places.config_dir).to_owned();
+        let modules_config_dir = file
+            .modules_config_dir
+            .unwrap_or(config_dir.join("modules"));
+        let puppet = reader.puppet_bin(file.puppet_bin, &modules_config_dir);
         Some(Self {
             path: source.path().to_path_buf(),
             given: Vec::new(),
@@ -206,9 +212,8 @@ impl Config {
             profile: file.sandbox_profile.unwrap_or(Profile::Standard),
             shared_paths: file.sandbox_shared_paths.unwrap_or_default(),
             modules_dir: file.modules_dir.unwrap_or(places.base.join("modules")),
-            modules_config_dir: file
-                .modules_config_dir
-                .unwrap_or(config_dir.join("modules")),
+            modules_config_dir,
+            puppet,
             spool_dir: file.spool_dir.unwrap_or(places.base.join("spool")),
             spool_bounds: Bounds {
                 age: reader::ttl(file.spool_dir_purge_ttl),

@@ -45,6 +45,7 @@ use disk::Disk;
 use engine::{Engine, Retention};
 use exit::ExitCode;
 use gate::Gate;
+use modules::launch::Node;
 use policy::{Policy, PolicyError};
 use primaries::Primaries;
 use runner::{Runner, Settings};
@@ -146,6 +147,7 @@ impl Agent {
             environment,
             shell: runner::shell().map_err(StartError::Environment)?,
             agent: std::env::current_exe().map_err(StartError::Environment)?,
+            node: node(config, &identity.get()),
         };
         let runner = Runner::new(settings, disk, spool, cache.map_err(StartError::Cache)?);
         let retention = Retention {
@@ -216,6 +218,17 @@ impl Agent {
     /// time.
     pub async fn stop(self) -> bool {
         self.tasks.shutdown(SHUTDOWN).await
+    }
+}
+
+fn node(config: &Config, identity: &Identity) -> Node {
+    Node {
+        puppet: config.puppet.clone(),
+        certname: identity.certname().clone(),
+        tls: config.tls.clone(),
+        primaries: config.downloads.primaries.clone(),
+        proxy: config.downloads.proxy.clone(),
+        plugins: config.cache_dir.join(modules::apply::PLUGINS),
     }
 }
 

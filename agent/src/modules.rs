@@ -1,6 +1,7 @@
 //! What this agent offers: modules, their actions, and how a request is read as one of them. The
 //! texts of refusals are the original's.
 
+pub mod apply;
 pub mod command;
 pub mod echo;
 pub mod file;
@@ -8,6 +9,7 @@ pub mod launch;
 pub mod output;
 pub mod path;
 pub mod ping;
+pub mod puppet;
 pub mod script;
 pub mod source;
 pub mod status;
@@ -19,9 +21,11 @@ use pcp::Digest;
 use pxp::{JsonObject, OutputRequest, StatusQuery, StopRequest, Wishes};
 use serde::de::DeserializeOwned;
 
+use apply::Apply;
 use command::Command;
 use file::Download;
-use launch::{Launch, Place};
+use launch::{Launch, LaunchError, Place};
+use puppet::Puppet;
 use script::Script;
 use source::Source;
 use task::{Task, TaskError};
@@ -56,6 +60,10 @@ pub enum Process {
     Command(Box<Command>),
     /// `file download`
     Download(Box<Download>),
+    /// `pxp-module-puppet run`
+    Puppet(Box<Puppet>),
+    /// `apply prep`, `apply apply`
+    Apply(Box<Apply>),
 }
 
 /// What a process is for.
@@ -114,6 +122,9 @@ pub enum Refused {
     /// The same of `file download`.
     #[error("invalid input for 'file download': {0}")]
     InvalidDownload(#[from] file::DownloadError),
+    /// The same of `apply`.
+    #[error("invalid input for 'apply': {0}")]
+    InvalidApply(#[from] apply::ApplyError),
     /// The module has nothing that takes its time.
     #[error("the module '{0}' supports only blocking PXP requests")]
     OnlyBlocking(&'static str),
@@ -132,6 +143,8 @@ impl Process {
             // It may hold secrets.
             Self::Command(_) => None,
             Self::Download(download) => download.subject(),
+            // The module says it all.
+            Self::Puppet(_) | Self::Apply(_) => None,
         }
     }
 
@@ -140,7 +153,11 @@ impl Process {
     pub fn task(&self) -> Option<&str> {
         match self {
             Self::Task(task) => Some(task.name()),
-            Self::Script(_) | Self::Command(_) | Self::Download(_) => None,
+            Self::Script(_)
+            | Self::Command(_)
+            | Self::Download(_)
+            | Self::Puppet(_)
+            | Self::Apply(_) => None,
         }
     }
 
@@ -150,7 +167,7 @@ impl Process {
         match self {
             Self::Task(task) => task.files(),
             Self::Script(script) => vec![script.file()],
-            Self::Command(_) => Vec::new(),
+            Self::Command(_) | Self::Puppet(_) | Self::Apply(_) => Vec::new(),
             Self::Download(download) => download.files(),
         }
     }
@@ -170,6 +187,8 @@ impl Process {
             Self::Script(script) => script.environments(),
             Self::Command(_) => Vec::new(),
             Self::Download(download) => download.environments(),
+            Self::Puppet(puppet) => puppet.environments(),
+            Self::Apply(apply) => vec![apply.environment().to_owned()],
         }
     }
 
@@ -181,19 +200,23 @@ impl Process {
             Self::Script(script) => script.wishes(),
             Self::Command(command) => command.wishes(),
             Self::Download(download) => download.wishes(),
+            Self::Puppet(puppet) => puppet.wishes(),
+            Self::Apply(apply) => apply.wishes(),
         }
     }
 
     /// How it is started, once its files are in their places.
     ///
     /// # Errors
-    /// [`TaskError`] when parameters cannot be handed over.
-    pub fn launch(&self, place: &Place<'_>) -> Result<Launch, TaskError> {
+    /// [`LaunchError`] when parameters cannot be handed over, or the node has not what it needs.
+    pub fn launch(&self, place: &Place<'_>) -> Result<Launch, LaunchError> {
         match self {
-            Self::Task(task) => task.launch(place),
+            Self::Task(task) => Ok(task.launch(place)?),
             Self::Script(script) => Ok(script.launch(place)),
             Self::Command(command) => Ok(command.launch(place)),
             Self::Download(download) => Ok(download.launch(place)),
+            Self::Puppet(puppet) => Ok(puppet.launch(place)),
+            Self::Apply(apply) => Ok(apply.launch(place)?),
         }
     }
 
@@ -201,7 +224,11 @@ impl Process {
     #[must_use]
     pub fn purpose(&self) -> Purpose {
         match self {
-            Self::Task(_) | Self::Script(_) | Self::Command(_) => Purpose::ToRun,
+            Self::Task(_)
+            | Self::Script(_)
+            | Self::Command(_)
+            | Self::Puppet(_)
+            | Self::Apply(_) => Purpose::ToRun,
             Self::Download(_) => Purpose::ToPutFiles,
         }
     }
@@ -239,7 +266,31 @@ impl Action {
                 let download = Download::new(read(file::MODULE, file::ACTION, params)?)?;
                 Self::Process(Process::Download(Box::new(download)))
             }
-            ("command" | "echo" | "file" | "output" | "ping" | "script" | "status" | "task", _) => {
+            (puppet::MODULE, puppet::ACTION) => {
+                let run = read(puppet::MODULE, puppet::ACTION, params)?;
+                Self::Process(Process::Puppet(Box::new(Puppet::new(run))))
+            }
+            (apply::MODULE, "prep") => {
+                let apply = Apply::prep(read(apply::MODULE, "prep", params)?)?;
+                Self::Process(Process::Apply(Box::new(apply)))
+            }
+            (apply::MODULE, "apply") => {
+                let apply = Apply::with_catalog(read(apply::MODULE, "apply", params)?)?;
+                Self::Process(Process::Apply(Box::new(apply)))
+            }
+            (
+                apply::MODULE
+                | "command"
+                | "echo"
+                | file::MODULE
+                | "output"
+                | "ping"
+                | puppet::MODULE
+                | "script"
+                | "status"
+                | "task",
+                _,
+            ) => {
                 return Err(Refused::UnknownAction {
                     module: module.to_owned(),
                     action: action.to_owned(),

@@ -184,13 +184,13 @@ pub fn of(
         stderr.push('\n');
     }
     stderr.push_str(&notes);
-    let result = ActionResult {
+    let mut result = ActionResult {
         exitcode: ran.exitcode,
         stdout: Some(stdout).filter(|text| !text.is_empty()),
         stderr: Some(stderr).filter(|text| !text.is_empty()),
         usage: Some(usage(ran, about.rule.as_deref())),
     };
-    about.form.check(&result)?;
+    about.form.check(&mut result)?;
     Ok(result)
 }
 

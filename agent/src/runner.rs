@@ -20,8 +20,7 @@ use crate::cache::{Cache, CacheError};
 use crate::confinement::{Confinement, RunAsError};
 use crate::disk::{Disk, DiskError};
 use crate::gate::Granted;
-use crate::modules::launch::{Launch, Place};
-use crate::modules::task::TaskError;
+use crate::modules::launch::{Launch, LaunchError, Node, Place};
 use crate::modules::{Process, Purpose};
 use crate::results::{self, About, Form, NoResult};
 use crate::spool::{Durability, Spool, SpoolError};
@@ -39,7 +38,7 @@ const STAGING: &str = "task";
 const WORKING_DIRECTORY: &str = "/";
 
 /// Where tasks find programs: what a login of root has, and Puppet's own.
-const PATH: &str =
+pub const PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/puppetlabs/bin";
 
 /// What tasks are run with.
@@ -61,6 +60,8 @@ pub struct Settings {
     pub shell: PathBuf,
     /// This program, which carries out some actions itself.
     pub agent: PathBuf,
+    /// What is told of this node to processes that are more than somebody's script.
+    pub node: Node,
 }
 
 /// Files that could not be had, by their places below the staging directory, and why.
@@ -90,8 +91,8 @@ enum NotStarted {
     Files(#[source] CacheError),
     #[error("its files did not arrive within its time limit of {} s", .0.as_secs())]
     Late(Duration),
-    #[error("its parameters cannot be handed over")]
-    Parameters(#[source] TaskError),
+    #[error("it cannot be done as it was asked for")]
+    Launch(#[source] LaunchError),
     #[error("it cannot be run as its user")]
     User(#[source] RunAsError),
     #[error(
@@ -390,13 +391,14 @@ impl Runner {
             missing,
             shell: &settings.shell,
             agent: &settings.agent,
+            node: &settings.node,
         };
         let launch = granted.process().launch(&place);
         let Launch {
             program,
             arguments,
             delivery,
-        } = launch.map_err(NotStarted::Parameters)?;
+        } = launch.map_err(NotStarted::Launch)?;
         let policy = settings.confinement.policy(granted.grant());
         let mut policy = policy.map_err(NotStarted::User)?;
         match (granted.process().purpose(), policy.profile) {

@@ -257,8 +257,11 @@ impl Outcome {
                 Some(match (status.exitcode, status.execution_error()) {
                     (Some(_), _) if action == Action::PuppetRun => {
                         let stdout = status.stdout.as_deref().unwrap_or_default();
-                        match serde_json::from_str(stdout) {
-                            Ok(run) => Self::of_puppet_run(certname, run),
+                        match serde_json::from_str::<PuppetRunResult>(stdout) {
+                            Ok(run) => {
+                                let usage = status.usage.clone();
+                                Self::of_puppet_run(certname, PuppetRunResult { usage, ..run })
+                            }
                             Err(_) => Self::errored(certname, Reason::Unreadable, UNREADABLE),
                         }
                     }

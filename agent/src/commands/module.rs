@@ -3,9 +3,9 @@
 
 use std::io;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use pxp_agent::exit::ExitCode;
-use pxp_agent::modules::file;
+use pxp_agent::modules::{file, puppet};
 
 /// Does it. What comes to no result is told in one line on standard error, and gives nothing on standard
 /// output.
@@ -14,6 +14,15 @@ pub(crate) fn run(module: &str, action: &str) -> anyhow::Result<ExitCode> {
         (file::MODULE, file::ACTION) => {
             let put = file::put::run(io::stdin().lock(), io::stdout().lock());
             Ok(told(put))
+        }
+        (puppet::MODULE, puppet::ACTION) => {
+            let done = puppet::run::run(io::stdin().lock(), io::stdout().lock());
+            let went_well = done.context("cannot write the result of the Puppet run")?;
+            Ok(if went_well {
+                ExitCode::Ok
+            } else {
+                ExitCode::Failure
+            })
         }
         _ => bail!("no action {action:?} of a module {module:?} runs in a process of its own"),
     }

@@ -42,6 +42,9 @@ impl fmt::Display for Config {
         writeln!(f, "modules-dir: {}", path(&self.modules_dir))?;
         let modules_config = path(&self.modules_config_dir);
         writeln!(f, "modules-config-dir: {modules_config}")?;
+        if let Some(puppet) = &self.puppet {
+            writeln!(f, "puppet-bin: {}", path(puppet))?;
+        }
         writeln!(f, "spool-dir: {}", path(&self.spool_dir))?;
         writeln!(f, "spool-dir-purge-ttl: {}", ttl(self.spool_bounds.age))?;
         writeln!(f, "spool-dir-max-size: {}", size(self.spool_bounds.bytes))?;

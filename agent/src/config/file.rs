@@ -118,6 +118,8 @@ file! {
     Single modules_dir: PathBuf,
     /// Where their configuration lies.
     Single modules_config_dir: PathBuf,
+    /// Puppet, where it is neither `/opt/puppetlabs/bin/puppet` nor on the PATH.
+    Single puppet_bin: PathBuf,
     /// Where transactions lie.
     Single spool_dir: PathBuf,
     /// How long transactions are kept after their end; 0 for ever.

@@ -9,11 +9,22 @@ use daemon::logs::{Format, LogConfig, Target};
 use identity::{Files, Revocation};
 use pcp::Certname;
 use pcp_client::BrokerAddress;
+use serde::Deserialize;
 
 use super::defaults::{self, Places};
 use super::file::File;
 use super::puppet::{self, PuppetConf};
 use super::{Downloads, PrimaryUri};
+
+/// What is wrong with a path that is one from here.
+const RELATIVE: &str = "is no absolute path";
+
+/// What may be written in the configuration of the original's module that runs Puppet.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PuppetModule {
+    puppet_bin: Option<PathBuf>,
+}
 
 /// Collects faults while values are read.
 pub(super) struct Reader<'a> {
@@ -210,6 +221,36 @@ impl Reader<'_> {
             self.fault(key, "must be at least 1", None);
         }
         value
+    }
+
+    /// Puppet: as it is set here, or in the configuration of the original's module of this name.
+    pub(super) fn puppet_bin(
+        &mut self,
+        written: Option<PathBuf>,
+        modules_config: &Path,
+    ) -> Option<PathBuf> {
+        let original = modules_config.join("pxp-module-puppet.conf");
+        let set = match written {
+            None if original.exists() => match Source::read(&original) {
+                Ok(source) => {
+                    let module: PuppetModule = source.decode(None, self.faults);
+                    module
+                        .puppet_bin
+                        .map(|path| (source.fault("puppet_bin", RELATIVE), path))
+                }
+                Err(faults) => {
+                    self.faults.extend(faults);
+                    None
+                }
+            },
+            written => written.map(|path| (self.source.fault("puppet-bin", RELATIVE), path)),
+        };
+        // Empty means, in the original, that it is not set.
+        let (fault, path) = set.filter(|(_, path)| !path.as_os_str().is_empty())?;
+        if path.is_relative() {
+            self.faults.push(fault);
+        }
+        Some(path)
     }
 
     pub(super) fn lasting(&mut self, key: &str, value: Option<Lasting>) -> Option<Duration> {

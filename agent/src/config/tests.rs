@@ -218,6 +218,7 @@ fn the_shipped_file_shows_the_defaults() {
         "ssldir",
         "certname",
         "pcp-access-logfile",
+        "puppet-bin",
     ];
     let defaults = shipped.lines().filter_map(|line| {
         let line = line.strip_prefix("# ")?;
@@ -245,4 +246,29 @@ fn the_shipped_file_shows_the_defaults() {
             .replace(&dir, "/etc/puppetlabs/pxp-agent")
     };
     assert_eq!(beside(&set), beside(&unset));
+}
+
+#[test]
+fn puppet_is_named_here_or_where_the_original_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let original = dir.path().join("pxp-module-puppet.conf");
+    let modules = format!("modules-config-dir: {:?}", dir.path());
+    let with =
+        |more: &str| load(&format!("{ORIGINAL}\n{modules}\n{more}")).map(|config| config.puppet);
+    assert_eq!(with(""), Ok(None));
+    std::fs::write(&original, r#"{"puppet_bin": "/a/puppet"}"#).unwrap();
+    assert_eq!(with(""), Ok(Some("/a/puppet".into())));
+    assert_eq!(with("puppet-bin: /b/puppet"), Ok(Some("/b/puppet".into())));
+    for wrong in [r#"{"puppet_bin": "puppet"}"#, r#"{"puppet_bn": "/x"}"#, "{"] {
+        std::fs::write(&original, wrong).unwrap();
+        let faults = with("").unwrap_err();
+        assert!(faults[0].contains("pxp-module-puppet.conf"), "{faults:?}");
+    }
+    std::fs::write(&original, r#"{"puppet_bin": ""}"#).unwrap();
+    assert_eq!(with(""), Ok(None));
+    let faults = with("puppet-bin: bin/puppet").unwrap_err();
+    assert!(
+        faults[0].contains("puppet-bin: is no absolute path"),
+        "{faults:?}"
+    );
 }

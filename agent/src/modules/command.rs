@@ -59,6 +59,7 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::modules::launch::Node;
 
     fn command(text: &str) -> Result<Command, CommandError> {
         Command::new(CommandRun {
@@ -78,11 +79,13 @@ mod tests {
     #[test]
     fn a_command_is_in_no_part_that_is_written_to_disk() {
         let [staging, shell] = ["/staging", "/bin/bash"].map(std::path::Path::new);
+        let node = &Node::example();
         let place = Place {
             staging,
             shell,
             agent: std::path::Path::new("/agent"),
             missing: &std::collections::BTreeMap::new(),
+            node,
         };
         let launch = command("echo hunter2").unwrap().launch(&place);
         assert_eq!(launch.program, shell);

@@ -212,6 +212,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::modules::launch::Node;
 
     fn download(kind: &str, destination: &str, link: &str) -> Result<Download, DownloadError> {
         let entry = json!({
@@ -279,6 +280,7 @@ mod tests {
             shell: Path::new("/bin/sh"),
             agent: Path::new("/agent"),
             missing: &missing,
+            node: &Node::example(),
         };
         let launch = download.launch(&place);
         assert_eq!(launch.program, Path::new("/agent"));

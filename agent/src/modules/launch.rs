@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pcp::Certname;
 use sandbox::Delivery;
+
+use super::apply::CannotApply;
+use super::task::TaskError;
+use crate::config::PrimaryUri;
 
 /// What is started.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,4 +32,50 @@ pub struct Place<'a> {
     pub shell: &'a Path,
     /// This very program, which carries out some actions itself: `pxp-agent module MODULE ACTION`.
     pub agent: &'a Path,
+    /// This node.
+    pub node: &'a Node,
+}
+
+/// What is told of this node to processes that are more than somebody's script.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where Puppet is said to be; looked for otherwise.
+    pub puppet: Option<PathBuf>,
+    /// Who the node is.
+    pub certname: Certname,
+    /// Its certificate, key, CA and CRLs.
+    pub tls: identity::Files,
+    /// Puppet Servers, the preferred one first.
+    pub primaries: Vec<PrimaryUri>,
+    /// A proxy on the way to them.
+    pub proxy: Option<String>,
+    /// Where Puppet's plugins are kept, each environment's in a directory of its name.
+    pub plugins: PathBuf,
+}
+
+#[cfg(test)]
+impl Node {
+    /// One that has everything.
+    pub(crate) fn example() -> Self {
+        let certname = Certname::parse("web1").unwrap();
+        Self {
+            puppet: None,
+            tls: identity::Files::from_ssldir(Path::new("/ssl"), &certname),
+            certname,
+            primaries: vec!["https://puppet:8141".parse().unwrap()],
+            proxy: None,
+            plugins: "/cache/plugins".into(),
+        }
+    }
+}
+
+/// Why a process cannot be started as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// A task's parameters cannot be handed over.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// Puppet cannot do it on this node.
+    #[error(transparent)]
+    Apply(#[from] CannotApply),
 }

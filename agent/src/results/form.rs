@@ -1,10 +1,10 @@
 //! What results look like: that depends on the action, and on who is told.
 
-use pxp::{ActionResult, JsonObject, Usage};
+use pxp::{ActionResult, JsonObject};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::NoResult;
+use crate::modules::puppet;
 use crate::transaction::Request;
 
 /// What the end of a process means to whoever asked for its action.
@@ -17,8 +17,8 @@ pub enum Form {
     /// What it writes to standard output is the results, a JSON object. One that gives none has said
     /// why on standard error.
     Object,
-    /// The same, and what it took is put among them.
-    ObjectAndUsage,
+    /// The same of a Puppet run, which always has results: also when it was ended from outside.
+    PuppetRun,
 }
 
 /// What must be known of a request to tell its results.
@@ -37,20 +37,25 @@ impl Form {
         match module {
             "apply" | "command" | "script" | "task" => Self::Output,
             "file" => Self::Success,
-            "pxp-module-puppet" => Self::ObjectAndUsage,
+            puppet::MODULE => Self::PuppetRun,
             // An external module.
             _ => Self::Object,
         }
     }
 
-    /// Whether an end of this kind gives results.
-    pub(super) fn check(self, result: &ActionResult) -> Result<(), NoResult> {
+    /// Whether an end of this kind gives results. What a Puppet run lacks of its own is put in.
+    pub(super) fn check(self, result: &mut ActionResult) -> Result<(), NoResult> {
         match self {
             Self::Output => Ok(()),
             // What was ended from outside has an exit code and a note that says so.
             Self::Success if result.exitcode == 0 || was_ended(result) => Ok(()),
             Self::Success => Err(reason(result)),
-            Self::Object | Self::ObjectAndUsage => object(result).map(drop),
+            Self::Object => object(result).map(drop),
+            Self::PuppetRun => {
+                let run = written(&puppet::result(result))?;
+                result.stdout = Some(run.text().to_owned());
+                Ok(())
+            }
         }
     }
 
@@ -63,7 +68,11 @@ impl Form {
         match self {
             Self::Output | Self::Success => written(&result),
             Self::Object => object(&result),
-            Self::ObjectAndUsage => with_usage(&object(&result)?, result.usage.as_ref()),
+            Self::PuppetRun => {
+                let mut run = puppet::result(&result);
+                run.usage = result.usage;
+                written(&run)
+            }
         }
     }
 }
@@ -102,23 +111,6 @@ fn reason(result: &ActionResult) -> NoResult {
     })
 }
 
-fn with_usage(results: &JsonObject, usage: Option<&Usage>) -> Result<JsonObject, NoResult> {
-    let Some(usage) = usage else {
-        return Ok(results.clone());
-    };
-    #[derive(Serialize)]
-    struct Whole<'a> {
-        #[serde(flatten)]
-        results: Map<String, Value>,
-        usage: &'a Usage,
-    }
-    let mut results: Map<String, Value> = results
-        .parse()
-        .map_err(|error| NoResult(format!("the results cannot be read: {error}")))?;
-    results.remove("usage");
-    written(&Whole { results, usage })
-}
-
 fn written<T: Serialize>(results: &T) -> Result<JsonObject, NoResult> {
     JsonObject::of(results).map_err(|error| NoResult(daemon::error_chain(&error)))
 }
@@ -140,7 +132,7 @@ mod tests {
     }
 
     fn ended(killed_by: Option<KilledBy>) -> ActionResult {
-        let usage = Usage {
+        let usage = pxp::Usage {
             profile: None,
             rule: Some("r".to_owned()),
             duration_ms: 1,
@@ -159,7 +151,7 @@ mod tests {
 
     #[test]
     fn output_is_a_result_however_it_ended() {
-        assert_eq!(Form::Output.check(&result(3, "x", "")), Ok(()));
+        assert_eq!(Form::Output.check(&mut result(3, "x", "")), Ok(()));
         let told = Form::Output.told(ended(None), false).unwrap();
         assert!(!told.text().contains("usage"), "{}", told.text());
         let told = Form::Output.told(ended(None), true).unwrap();
@@ -168,25 +160,44 @@ mod tests {
 
     #[test]
     fn a_failure_of_what_must_succeed_is_told_in_its_own_words() {
-        assert_eq!(Form::Success.check(&result(0, "downloaded", "")), Ok(()));
         assert_eq!(
-            Form::Success.check(&result(1, "", "cannot write /x\n")),
+            Form::Success.check(&mut result(0, "downloaded", "")),
+            Ok(())
+        );
+        assert_eq!(
+            Form::Success.check(&mut result(1, "", "cannot write /x\n")),
             Err(NoResult("cannot write /x".to_owned()))
         );
-        assert_eq!(Form::Success.check(&ended(Some(KilledBy::Stop))), Ok(()));
+        assert_eq!(
+            Form::Success.check(&mut ended(Some(KilledBy::Stop))),
+            Ok(())
+        );
     }
 
     #[test]
     fn an_object_is_what_stands_on_standard_output_and_nothing_else_is() {
         let told = Form::Object.told(ended(None), true).unwrap();
         assert_eq!(told.text(), "{\"status\": \"changed\"}");
-        let told = Form::ObjectAndUsage.told(ended(None), true).unwrap();
-        let told: Value = told.parse().unwrap();
-        assert_eq!(told["status"], "changed");
-        assert_eq!(told["usage"]["rule"], "r");
         for stdout in ["", "[1]", "{\"a\":", "{} {}"] {
-            let error = Form::Object.check(&result(2, stdout, "")).unwrap_err();
+            let error = Form::Object.check(&mut result(2, stdout, "")).unwrap_err();
             assert!(error.0.contains("exit code 2"), "{stdout:?}: {error:?}");
         }
+    }
+
+    #[test]
+    fn a_puppet_run_has_results_also_when_it_was_stopped() {
+        let mut stopped = ended(Some(KilledBy::Stop));
+        stopped.stdout = None;
+        stopped.stderr = Some("Info: x\npxp-agent: the task was stopped: so\n".to_owned());
+        Form::PuppetRun.check(&mut stopped).unwrap();
+        let asked: pxp::PuppetRunResult =
+            serde_json::from_str(stopped.stdout.as_deref().unwrap()).unwrap();
+        assert_eq!(asked.error.as_deref(), Some("the task was stopped: so"));
+        assert_eq!(asked.usage, None);
+        let told = Form::PuppetRun.told(stopped.clone(), true).unwrap();
+        let told: pxp::PuppetRunResult = told.parse().unwrap();
+        assert_eq!(told.usage.unwrap().killed_by, Some(KilledBy::Stop));
+        let told = Form::PuppetRun.told(stopped, false).unwrap();
+        assert!(!told.text().contains("usage"));
     }
 }

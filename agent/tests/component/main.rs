@@ -20,6 +20,7 @@ mod node;
 mod output;
 mod played;
 mod policy;
+mod puppet_runs;
 mod resilience;
 mod restart;
 mod scripts;
