@@ -7,7 +7,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stderr,
     reason = "a test says what it expects, and fails by panicking"
 )]
 
@@ -17,6 +16,8 @@ mod foreign_clients;
 mod lab_binary;
 mod live;
 mod policy;
+#[path = "../said.rs"]
+mod said;
 mod sandbox;
 mod support;
 mod tasks;

@@ -34,6 +34,7 @@ pub struct Builder {
     compilers: usize,
     agents: usize,
     modulepath: Vec<PathBuf>,
+    without_modules: bool,
     controllers: Vec<String>,
     overlays: Vec<Overlay>,
     config_dir: Option<PathBuf>,
@@ -69,6 +70,14 @@ impl Builder {
     #[must_use]
     pub fn modulepath(mut self, dir: impl Into<PathBuf>) -> Self {
         self.modulepath.push(dir.into());
+        self
+    }
+
+    /// No environment is read from module directories: tasks are those of a Puppet Server that the
+    /// orchestrator's configuration names.
+    #[must_use]
+    pub fn without_modules(mut self) -> Self {
+        self.without_modules = true;
         self
     }
 
@@ -325,7 +334,9 @@ struct Plan {
 
 impl Plan {
     fn make(builder: &Builder, site: &Site) -> Result<Self, LabError> {
-        let modulepath = if builder.modulepath.is_empty() {
+        let modulepath = if builder.without_modules {
+            Vec::new()
+        } else if builder.modulepath.is_empty() {
             workspace()
                 .map(|root| root.join("packaging/lab-modules"))
                 .into_iter()

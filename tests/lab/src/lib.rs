@@ -20,8 +20,11 @@ mod overlay;
 mod ports;
 mod process;
 mod site;
+mod skip;
 mod wait;
 
+use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,6 +42,7 @@ pub use lab_ca::SslDir;
 use ports::Reservation;
 use process::Process;
 pub use site::Site;
+pub use skip::skip;
 pub use wait::{TimedOut, wait_until};
 
 /// How long all agents may take to be connected; a debug build on a busy machine needs seconds.
@@ -195,7 +199,20 @@ impl Lab {
     /// `puppet-task`, configured as for an operator of this lab, to be completed and started.
     #[must_use]
     pub fn puppet_task_command(&self) -> Command {
-        let mut command = Command::new(bin("puppet-task"));
+        self.operator_command(bin("puppet-task"))
+    }
+
+    /// Any program as an operator of this lab runs it, to be completed and started: our commands are
+    /// on its `PATH` and configured for this lab.
+    #[must_use]
+    pub fn operator_command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = [binaries::profile_dir()]
+            .into_iter()
+            .chain(env::split_paths(&path));
+        // Only a folder with a colon in its name cannot be on a path, and then nothing would build.
+        command.env("PATH", env::join_paths(folders).unwrap_or(path));
         command.env(environment::CLIENT_CONFIG, self.site.client_config());
         command
     }

@@ -117,7 +117,9 @@ pub(crate) fn orchestrator(
     section.ssl(ssl, "ssl-crl-path");
     section.path("database", &var.join("orchestrator.sqlite"));
     let modulepath: Vec<_> = modulepath.iter().map(|dir| dir.to_string_lossy()).collect();
-    section.list("environments.production.modulepath", &modulepath);
+    if !modulepath.is_empty() {
+        section.list("environments.production.modulepath", &modulepath);
+    }
     section.end()
 }
 

@@ -1,0 +1,15 @@
+//! A real Puppet estate: Puppet Server, PuppetDB, PostgreSQL and Puppet's CA, and a mesh whose
+//! certificates come from that CA. All tests share one running stack; see `stack`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test says what it expects, and fails by panicking"
+)]
+
+#[path = "../said.rs"]
+mod said;
+mod scopes;
+mod stack;
+mod support;
