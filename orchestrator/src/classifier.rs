@@ -115,7 +115,7 @@ async fn classified(service: &Service, group: &str) -> Result<Meaning, GroupErro
             ..
         } => GroupError::Untranslatable {
             group: group.to_owned(),
-            reason: message(reason),
+            reason,
         },
         error => error.into(),
     })?;
@@ -141,13 +141,4 @@ impl Meaning {
             },
         }
     }
-}
-
-/// The `msg` of an error of the classifier, which is JSON; the text itself when it is not.
-fn message(text: String) -> String {
-    #[derive(Deserialize)]
-    struct Fault {
-        msg: String,
-    }
-    serde_json::from_str(&text).map_or(text, |fault: Fault| fault.msg)
 }

@@ -14,10 +14,11 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use rows::{Rows, RowsError};
 
-use crate::estate::service::{Service, ServiceError, Source};
+use crate::estate::service::{Service, ServiceError, Source, is_worth_a_retry};
 
 /// Where queries go.
 const QUERY: &str = "/pdb/query/v4";
@@ -73,6 +74,7 @@ impl PuppetDb {
     /// # Errors
     /// [`PuppetDbError`]; also when rows have no certname.
     pub(crate) async fn certnames(&self, query: &Query) -> Result<Vec<Certname>, PuppetDbError> {
+        let begun = Instant::now();
         let mut tries = TRIES;
         loop {
             let mut seen = HashSet::new();
@@ -93,7 +95,8 @@ impl PuppetDb {
             tries -= 1;
             match outcome {
                 Ok(()) => return Ok(nodes),
-                Err(PuppetDbError::Service(ServiceError::Unreachable { .. })) if tries > 0 => {}
+                Err(PuppetDbError::Service(ServiceError::Unreachable { .. }))
+                    if tries > 0 && is_worth_a_retry(begun) => {}
                 Err(error) => return Err(error),
             }
         }

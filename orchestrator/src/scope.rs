@@ -90,8 +90,17 @@ async fn members(
             else {
                 return Ok(vec![]);
             };
-            // The inventory keeps nodes that are deactivated or have expired.
-            let active = json!(["=", "node_state", "active"]);
+            // Some versions keep nodes that are deactivated or have expired in the inventory, where
+            // none lets itself be asked about that.
+            let active = json!([
+                "in",
+                "certname",
+                [
+                    "from",
+                    "nodes",
+                    ["extract", "certname", ["=", "node_state", "active"]]
+                ]
+            ]);
             let tree = json!([
                 "from",
                 "inventory",

@@ -8,8 +8,14 @@
     reason = "a test says what it expects, and fails by panicking"
 )]
 
+mod errors;
+mod gate;
+mod outages;
+mod played;
+mod rules;
 #[path = "../said.rs"]
 mod said;
 mod scopes;
 mod stack;
 mod support;
+mod tasks;

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::said::text;
+
 /// Where it lies; its scripts default to it.
 const DIR: &str = "/var/tmp/pxp-estate";
 
@@ -22,13 +24,22 @@ const INSTALLED: [&str; 4] = [
 pub(crate) struct Stack {
     /// What `up` says of it, such as `PUPPETDB_URL`.
     values: BTreeMap<String, String>,
-    /// Locked, and shared with other tests.
+    /// Locked, and shared with other tests unless this one is alone.
     _use: File,
 }
 
 impl Stack {
     /// Brings it up. Nothing, and the reason on standard error, where that is not possible.
     pub(crate) fn up() -> Option<Self> {
+        Self::locked(File::lock_shared)
+    }
+
+    /// The same for a test that disturbs all others: they wait until it has ended.
+    pub(crate) fn up_alone() -> Option<Self> {
+        Self::locked(File::lock)
+    }
+
+    fn locked(lock: fn(&File) -> std::io::Result<()>) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             lab::skip("stack", "only root can start Puppet Server and PuppetDB");
             return None;
@@ -40,7 +51,7 @@ impl Stack {
         }
         fs::create_dir_all(format!("{DIR}/run")).expect("a writable /var/tmp");
         let users = File::create(format!("{DIR}/run/users")).expect("a writable /var/tmp");
-        users.lock_shared().expect("a lock");
+        lock(&users).expect("a lock");
         bring_up();
         Some(Self {
             values: values(),
@@ -58,6 +69,59 @@ impl Stack {
     pub(crate) fn ssl_dir(&self) -> PathBuf {
         self.value("SSL_DIR").into()
     }
+
+    /// Stops Puppet Server and PuppetDB. For who is alone.
+    pub(crate) fn stop(&self) {
+        must(script("down").arg("--keep-postgres"));
+    }
+
+    /// Starts them again.
+    pub(crate) fn start(&self) {
+        bring_up();
+    }
+
+    /// Has the CA issue a certificate with these further names: `DNS:…,IP:…`.
+    pub(crate) fn certificate(&self, certname: &str, names: &str) {
+        must(script("cert").args([certname, names]));
+    }
+
+    /// Has the CA revoke a certificate, and fetches the CRL that says so.
+    pub(crate) fn revoke(&self, certname: &str) {
+        must(script("cert").args(["--revoke", certname]));
+    }
+
+    /// A module in Puppet Server's environment `production`, empty. Puppet Server sees at once what
+    /// is put in it.
+    pub(crate) fn module(&self, name: &str) -> Module {
+        let environments = Path::new(self.value("ENVIRONMENTS_DIR"));
+        let folder = environments.join("production/modules").join(name);
+        // Of an earlier run.
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(folder.join("tasks")).expect("a writable stack");
+        Module { folder }
+    }
+}
+
+/// A module that goes with its test.
+#[derive(Debug)]
+pub(crate) struct Module {
+    folder: PathBuf,
+}
+
+impl Module {
+    /// Writes a file of a task, in the place of one that is there.
+    pub(crate) fn task(&self, name: &str, text: &str) {
+        let beside = self.folder.join("new");
+        fs::write(&beside, text).expect("a writable stack");
+        fs::rename(beside, self.folder.join("tasks").join(name)).expect("a writable stack");
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // What is left is replaced by the next one of this name.
+        drop(fs::remove_dir_all(&self.folder));
+    }
 }
 
 fn script(name: &str) -> Command {
@@ -65,6 +129,12 @@ fn script(name: &str) -> Command {
     let mut command = Command::new(folder.join(name));
     command.arg(DIR).stdin(Stdio::null());
     command
+}
+
+/// Runs a script that starts nothing that lives on.
+fn must(script: &mut Command) {
+    let output = script.output().expect("a script starts");
+    assert!(output.status.success(), "{script:?}: {}", text(&output));
 }
 
 /// Cheap when it is up already.

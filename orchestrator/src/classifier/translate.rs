@@ -1,15 +1,20 @@
 //! From a rule to a query of PuppetDB's inventory that means the same nodes.
 //!
-//! The two differ in three ways. To the classifier every fact is a string, while PuppetDB keeps
+//! The two differ in four ways. To the classifier every fact is a string, while PuppetDB keeps
 //! types: a value that reads as a boolean or a number is looked for as both. A comparison with a
 //! fact that a node does not have is false to the classifier; PuppetDB's `~` and `>` are then
 //! neither true nor false, so that `not` of them would leave the node out: within `not` they stand
-//! in a subquery, which is true or false. And a number that a fact holds as text is a number to the
-//! classifier and a text to PuppetDB, where `>` does not find it.
+//! in a subquery, which is true or false. PuppetDB has an order for values of all kinds, in which every
+//! text is below and every boolean above all numbers: a comparison is bounded on its other side, so that
+//! numbers only are found. And a number that a fact holds as text is a number to the classifier and a
+//! text to PuppetDB, where `>` does not find it: the one difference that stays.
 
 use serde_json::{Number, Value, json};
 
 use super::rule::{Field, Operator, Rule, Step};
+
+/// No fact is a larger number than this, nor a smaller one than its negative.
+const BEYOND: f64 = 1e300;
 
 /// The rule is right, but PuppetDB has no query for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +106,13 @@ fn comparison(operator: Operator, field: &Field, value: &str) -> Result<Value, U
             })
         }
         _ => match number(value) {
-            Some(number) => Ok(json!([text, path, number])),
+            Some(number) => {
+                let bound = match operator {
+                    Operator::Less | Operator::LessOrEqual => json!([">=", path, -BEYOND]),
+                    _ => json!(["<=", path, BEYOND]),
+                };
+                Ok(json!(["and", [text, path, number], bound]))
+            }
             None => Err(Untranslatable::NoNumber {
                 operator,
                 value: value.to_owned(),

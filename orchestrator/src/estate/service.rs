@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use identity::Identity;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
 
 /// How long a connection may take. A host that is up answers within the first second or two.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -18,6 +21,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// How often all addresses are tried before the caller is told.
 const ROUNDS: u32 = 3;
+
+/// What has taken longer than this is not tried once more: the caller waits for it, too. With it, one
+/// silent service costs one [`SILENCE`] and not one a round.
+const RETRY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The pause after the first round; each further one is twice as long. Random up to this, so that
 /// what failed together does not come back together.
@@ -70,6 +77,8 @@ pub(crate) enum ServiceError {
         address: String,
         status: u16,
         reason: String,
+        /// What the answer says, when it says it as Puppet's services do.
+        fault: Option<Box<Fault>>,
     },
     /// The answer is not what such a service answers.
     #[error("the answer of {service} at {address} cannot be used: {reason}")]
@@ -78,6 +87,15 @@ pub(crate) enum ServiceError {
         address: String,
         reason: String,
     },
+}
+
+/// An error as Puppet's services explain one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Fault {
+    pub(crate) kind: String,
+    pub(crate) msg: String,
+    #[serde(default)]
+    pub(crate) details: Value,
 }
 
 /// An answer whose status is a success, and who gave it.
@@ -112,8 +130,12 @@ impl Service {
         prepare: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Answer, ServiceError> {
         let mut last = None;
+        let begun = Instant::now();
         for round in 0..ROUNDS {
             if round > 0 {
+                if !is_worth_a_retry(begun) {
+                    break;
+                }
                 let longest = PAUSE.saturating_mul(1 << (round - 1));
                 tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
             }
@@ -228,7 +250,11 @@ impl Answer {
                 break;
             }
         }
-        let reason = shorten(String::from_utf8_lossy(&body).trim());
+        let fault: Option<Box<Fault>> = serde_json::from_slice(&body).ok();
+        let reason = match &fault {
+            Some(fault) => shorten(&fault.msg),
+            None => shorten(String::from_utf8_lossy(&body).trim()),
+        };
         let (service, address) = (self.service, self.address);
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(ServiceError::Refused {
@@ -243,6 +269,7 @@ impl Answer {
             address,
             status: status.as_u16(),
             reason,
+            fault,
         })
     }
 
@@ -322,6 +349,11 @@ impl fmt::Debug for Service {
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether what began then, and has failed, may be tried once more.
+pub(crate) fn is_worth_a_retry(begun: Instant) -> bool {
+    begun.elapsed() < RETRY_WITHIN
 }
 
 /// An address as messages show it.

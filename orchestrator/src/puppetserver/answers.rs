@@ -123,25 +123,29 @@ fn answer_fault(answer: &Answer, reason: &str) -> ServerError {
 
 /// What an answer that is an error means, when `task` of `environment` was asked for.
 pub(super) fn fault(error: ServiceError, environment: &str, task: &str) -> ServerError {
-    #[derive(Deserialize)]
-    struct Broken {
-        kind: String,
-        msg: String,
-        #[serde(default)]
-        details: Value,
-    }
-    let ServiceError::Status { status, reason, .. } = &error else {
+    let ServiceError::Status {
+        status,
+        reason,
+        fault,
+        ..
+    } = &error
+    else {
         return error.into();
     };
     if *status >= 500
-        && let Ok(Broken { kind, msg, details }) = serde_json::from_str(reason)
-        && kind.starts_with("puppet.tasks/")
+        && let Some(fault) = fault
+        && fault.kind.starts_with("puppet.tasks/")
     {
         // Puppet Server knows this kind, and some versions use it where others say 404.
-        if kind == "puppet.tasks/task-not-found" {
+        if fault.kind == "puppet.tasks/task-not-found" {
             return ServerError::UnknownTask(task.to_owned());
         }
-        return ServerError::Broken { kind, msg, details };
+        return ServerError::Broken {
+            kind: fault.kind.clone(),
+            // What does not parse is shown by Puppet Server to its end.
+            msg: reason.clone(),
+            details: fault.details.clone(),
+        };
     }
     let is = |text: &str| reason.starts_with(text);
     match status {
@@ -163,6 +167,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::estate::service::Fault;
 
     fn status(status: u16, reason: &str) -> ServiceError {
         ServiceError::Status {
@@ -170,6 +175,7 @@ mod tests {
             address: "https://puppet:8140".to_owned(),
             status,
             reason: reason.to_owned(),
+            fault: None,
         }
     }
 
@@ -191,20 +197,36 @@ mod tests {
         );
         assert_eq!(of(404, "Could not find module 'm'"), unknown_task);
         assert_eq!(of(404, "Could not find task 't'"), unknown_task);
-        let body = json!({"kind": "puppet.tasks/missing-implementation", "msg": "absent",
-            "details": {"missing": ["a.sh"]}});
+        let explained = |kind: &str| ServiceError::Status {
+            service: "Puppet Server",
+            address: "https://puppet:8140".to_owned(),
+            status: 500,
+            reason: "absent".to_owned(),
+            fault: Some(Box::new(Fault {
+                kind: kind.to_owned(),
+                msg: "absent, and on for pages".to_owned(),
+                details: json!({"missing": ["a.sh"]}),
+            })),
+        };
+        let kind = "puppet.tasks/missing-implementation";
         assert_eq!(
-            of(500, &body.to_string()),
+            fault(explained(kind), "env", "m::t"),
             ServerError::Broken {
-                kind: "puppet.tasks/missing-implementation".to_owned(),
+                kind: kind.to_owned(),
                 msg: "absent".to_owned(),
                 details: json!({"missing": ["a.sh"]}),
             }
         );
+        let gone = explained("puppet.tasks/task-not-found");
+        assert_eq!(fault(gone, "env", "m::t"), unknown_task);
+        let other = explained("other");
+        assert_eq!(
+            fault(other.clone(), "env", "m::t"),
+            ServerError::Service(other)
+        );
         for (code, reason) in [
             (404, "<html><title>Error 404 Not Found</title>"),
             (400, "An environment parameter must be specified"),
-            (500, "{\"kind\": \"other\", \"msg\": \"x\"}"),
             (503, "starting"),
         ] {
             assert_eq!(of(code, reason), ServerError::Service(status(code, reason)));

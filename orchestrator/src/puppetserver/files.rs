@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::ServerError;
 use crate::estate::Flight;
-use crate::estate::service::Service;
+use crate::estate::service::{Service, ServiceError};
 use crate::library::{self, Library};
 
 /// A file that has been used this recently is not removed: its job may not be stored yet.
@@ -99,11 +99,14 @@ impl Files {
     ) -> Result<(), ServerError> {
         let path = place(&file.uri)?;
         let bytes = HeaderValue::from_static("application/octet-stream");
-        let mut answer = service
-            .ask(&Method::GET, &path, |request| {
-                request.header(ACCEPT, bytes.clone())
-            })
-            .await?;
+        let asked = service.ask(&Method::GET, &path, |request| {
+            request.header(ACCEPT, bytes.clone())
+        });
+        let mut answer = asked.await.map_err(|error| match error {
+            // It was there when the task was described.
+            ServiceError::Status { status: 404, .. } => ServerError::Changed(file.filename.clone()),
+            error => error.into(),
+        })?;
         let failed = |error: io::Error| keep_fault(beside, &error);
         let mut written = File::create(beside).await.map_err(failed)?;
         let (mut hash, mut size) = (Sha256::new(), 0_u64);

@@ -46,7 +46,15 @@ fn comparisons_are_translated_one_by_one() {
         ),
         (
             json!([">=", ["fact", "load"], "1.5"]),
-            json!([">=", "facts.load", 1.5]),
+            json!([
+                "and",
+                [">=", "facts.load", 1.5],
+                ["<=", "facts.load", 1e300]
+            ]),
+        ),
+        (
+            json!(["<", ["fact", "load"], "2"]),
+            json!(["and", ["<", "facts.load", 2], [">=", "facts.load", -1e300]]),
         ),
         (
             json!(["=", ["fact", "disks", 0, "/dev/vda"], "x"]),
@@ -263,7 +271,13 @@ fn answered(tree: &Value, node: &Node) -> Option<bool> {
                         _ => Operator::LessOrEqual,
                     };
                     let value = value.as_f64().expect("a number");
-                    fact.as_f64().map(|fact| holds(operator, fact, value))
+                    // Values of other kinds have their places beside the numbers.
+                    let fact = match fact {
+                        Value::String(_) => f64::NEG_INFINITY,
+                        Value::Bool(_) => f64::INFINITY,
+                        number => number.as_f64().expect("a number"),
+                    };
+                    Some(holds(operator, fact, value))
                 }
             }
         }
