@@ -202,6 +202,7 @@ fn paths(config: &Config) -> Paths {
         hidden,
         read_only,
         shared: config.shared_paths.clone(),
+        ..Paths::default()
     }
 }
 

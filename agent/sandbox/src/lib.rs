@@ -8,6 +8,7 @@
 //! tree is left. Its report is written after that, and only then. What it may read or change on the
 //! host is what its [`profile`] leaves it.
 
+pub mod bus;
 pub mod cgroup;
 mod delivery;
 pub mod filter;

@@ -18,7 +18,7 @@ pub use step::{CgroupLimits, Jail, Stage, Step, User, UserIds};
 
 /// The version of the format. The wrapper refuses another one: agent and wrapper are installed
 /// together, and a step that a wrapper does not know must not be skipped.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The longest name: that of a transaction id, and well below the 255 bytes of a directory name.
 const MAX_NAME: usize = 128;
@@ -218,6 +218,7 @@ fn containment(policy: &Policy, job: &Job<'_>, support: &Support) -> Result<Vec<
         read_only: policy.paths.read_only.clone(),
         shared: policy.paths.shared.clone(),
         visible: job.visible.clone(),
+        bus: (policy.profile == Profile::Standard).then(|| policy.paths.bus.clone()),
     });
     Ok(cgroup.into_iter().chain([namespaces, jail]).collect())
 }
@@ -395,6 +396,15 @@ impl Plan {
         }
     }
 
+    /// The socket of the message bus before which the task is to find a filter, if it is to find one.
+    #[must_use]
+    pub fn bus(&self) -> Option<&Path> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Jail(jail) => jail.bus.as_deref(),
+            _ => None,
+        })
+    }
+
     /// The directory of the task's cgroup, if it has one.
     #[must_use]
     pub fn cgroup(&self) -> Option<&Path> {
@@ -450,9 +460,10 @@ impl Plan {
     fn agrees(&self, step: &Step) -> bool {
         match step {
             Step::Namespaces { isolated, .. } => *isolated == (self.profile == Profile::Confined),
-            Step::Jail(Jail { profile, .. }) | Step::Privileges { profile, .. } => {
-                *profile == self.profile
+            Step::Jail(Jail { profile, bus, .. }) => {
+                *profile == self.profile && bus.is_some() == (self.profile == Profile::Standard)
             }
+            Step::Privileges { profile, .. } => *profile == self.profile,
             _ => true,
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::profile::paths::SYSTEM_BUS;
+
 /// What one task may do, take and see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -85,7 +87,7 @@ pub struct RunAs {
 
 /// Absolute paths of the host as tasks of the profiles `standard` and `confined` find them. What does
 /// not exist when the task starts is passed over: name the directory of what may come to exist.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// Files and directories that are not there for the task: the node's keys, spool, cache.
     pub hidden: Vec<PathBuf>,
@@ -95,4 +97,18 @@ pub struct Paths {
     /// Directories below `/tmp` that it shares with the host, though it has a `/tmp` of its own;
     /// `/tmp` itself for all of it. What is hidden stays hidden.
     pub shared: Vec<PathBuf>,
+    /// The socket of the system's message bus. A `standard` task finds it alone in its directory, with a
+    /// filter before it.
+    pub bus: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            hidden: Vec::new(),
+            read_only: Vec::new(),
+            shared: Vec::new(),
+            bus: SYSTEM_BUS.into(),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What the profiles are, as data to be read and reviewed: each rule with the reason that it is
 //! there. What `host` lacks is nothing: it has no rules beyond containment.
 
+pub mod bus;
 pub mod calls;
 pub mod capabilities;
 pub mod paths;

@@ -110,6 +110,12 @@ impl RunDir {
         self.0.join("alive")
     }
 
+    /// The socket that stands for the message bus's in the task's mount namespace.
+    #[must_use]
+    pub fn bus_path(&self) -> PathBuf {
+        self.0.join("bus")
+    }
+
     /// What the wrapper itself had to say: empty unless something is badly wrong.
     #[must_use]
     pub fn wrapper_log_path(&self) -> PathBuf {

@@ -82,6 +82,8 @@ pub struct Jail {
     pub shared: Vec<PathBuf>,
     /// What it sees, read-only, below what is hidden.
     pub visible: Vec<PathBuf>,
+    /// The socket of the host's message bus, before which it finds a filter; in `standard` alone.
+    pub bus: Option<PathBuf>,
 }
 
 /// The ids that a task runs with.
@@ -226,7 +228,7 @@ impl Step {
 impl Jail {
     fn check(&self) -> Result<(), PlanError> {
         let all = [&self.hidden, &self.read_only, &self.shared, &self.visible];
-        for path in all.into_iter().flatten() {
+        for path in all.into_iter().flatten().chain(&self.bus) {
             check_path("a protected path", path)?;
             // The root cannot be kept from a task: there would be nothing left to run.
             let plain = !path.components().any(|part| part == Component::ParentDir);

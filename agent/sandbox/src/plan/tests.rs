@@ -218,17 +218,17 @@ fn bytes_that_are_no_plan_of_this_version_are_refused() {
         .encode()
         .unwrap();
     let text = String::from_utf8(text).unwrap();
-    let newer = text.replace("\"version\": 2", "\"version\": 3");
+    let newer = text.replace("\"version\": 3", "\"version\": 4");
     assert!(matches!(
         Plan::decode(newer.as_bytes()),
-        Err(DecodeError::Version(3))
+        Err(DecodeError::Version(4))
     ));
     let unknown = text.replace("\"step\": \"cgroup\"", "\"step\": \"chroot\"");
     assert!(matches!(
         Plan::decode(unknown.as_bytes()),
         Err(DecodeError::Form(_))
     ));
-    let more = text.replace("\"version\": 2", "\"version\": 2, \"as_root\": true");
+    let more = text.replace("\"version\": 3", "\"version\": 3, \"as_root\": true");
     assert!(matches!(
         Plan::decode(more.as_bytes()),
         Err(DecodeError::Form(_))

@@ -13,6 +13,9 @@ const fn place(path: &'static str, why: &'static str) -> Place {
     Place { path, why }
 }
 
+/// The socket of the system's message bus, wherever its daemon comes from (D-Bus specification).
+pub const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+
 const CONTAINERS: &str = "starts a container with the host's files in it, as root";
 
 /// Sockets and their directories through which a daemon that is root does what it is told: not there
@@ -34,7 +37,14 @@ pub const DAEMONS: &[Place] = &[
         "/run/libvirt",
         "starts a machine with the host's disks in it",
     ),
-    place("/run/systemd/machine", "opens a shell as the host's root"),
+    place(
+        "/run/systemd",
+        "sockets of the service manager and its kin that ask no bus; see SERVICE_MANAGER",
+    ),
+    place(
+        "/run/user",
+        "service managers of users, root among them: they start programs outside",
+    ),
     place(
         "/run/udev/control",
         "starts programs as root by rules and properties",
@@ -43,6 +53,28 @@ pub const DAEMONS: &[Place] = &[
     place("/run/initctl", "commands process 1"),
     place("/run/screen", "terminals of root's other sessions"),
     place("/run/tmux", "terminals of root's other sessions"),
+];
+
+/// Directories of the service manager that a `standard` task sees, read-only, though what is beside them
+/// is hidden.
+pub const SERVICE_MANAGER: &[Place] = &[
+    place(
+        "/run/systemd/system",
+        "tells that there is one; units of now",
+    ),
+    place("/run/systemd/generator", "units of now"),
+    place("/run/systemd/generator.early", "units of now"),
+    place("/run/systemd/generator.late", "units of now"),
+    place("/run/systemd/transient", "units of now"),
+    place("/run/systemd/units", "what is known of units that log"),
+    place("/run/systemd/journal", "the way to the log"),
+    place("/run/systemd/resolve", "names of the network"),
+    place("/run/systemd/netif", "networks, as they are"),
+    place("/run/systemd/timesync", "whether the clock is right"),
+    place("/run/systemd/userdb", "users that are in no file"),
+    place("/run/systemd/sessions", "who is logged in"),
+    place("/run/systemd/seats", "who is logged in"),
+    place("/run/systemd/users", "who is logged in"),
 ];
 
 /// Files of the kernel in `/proc` that a `standard` task can read and not write.
@@ -123,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_place_is_absolute_and_has_a_reason() {
-        for place in DAEMONS.iter().chain(KERNEL).chain(PERSISTENT) {
+        for place in [DAEMONS, SERVICE_MANAGER, KERNEL, PERSISTENT].concat() {
             assert!(place.path.starts_with('/'), "{}", place.path);
             assert!(!place.why.is_empty(), "{}", place.path);
         }

@@ -52,6 +52,27 @@ pub fn inherit_no_capabilities() -> io::Result<()> {
     set(sets)
 }
 
+/// Gives up every capability but those with these numbers, all below 32.
+///
+/// # Errors
+/// What `capget` or `capset` says.
+pub fn keep_capabilities(numbers: &[u8]) -> io::Result<()> {
+    let bit = |number: &u8| 1_u32.checked_shl((*number).into()).unwrap_or(0);
+    let kept = numbers.iter().fold(0, |bits, number| bits | bit(number));
+    let [first, _second] = get()?;
+    let none = Sets {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    };
+    let some = Sets {
+        effective: first.effective & kept,
+        permitted: first.permitted & kept,
+        inheritable: 0,
+    };
+    set([some, none])
+}
+
 /// Gives up every capability.
 ///
 /// # Errors

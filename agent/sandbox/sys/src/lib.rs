@@ -17,7 +17,9 @@ mod signals;
 mod thread;
 
 pub use attribute::attribute;
-pub use capabilities::{drop_all_capabilities, drop_from_bounding_set, inherit_no_capabilities};
+pub use capabilities::{
+    drop_all_capabilities, drop_from_bounding_set, inherit_no_capabilities, keep_capabilities,
+};
 pub use descriptors::{close_inherited, close_on_exec};
 pub use filter::{Instruction, install_filter};
 pub use landlock::{

@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -52,7 +53,7 @@ pub(crate) fn be(
     ends: Ends,
     mut wrapper: UnixStream,
 ) -> ! {
-    let main = match begin(alone, steps, &mut wrapper) {
+    let main = match begin(alone, steps, given.bus.as_deref(), &mut wrapper) {
         Ok(Started::Init { main }) => main,
         Ok(Started::Task) => task::become_task(steps, given, ends),
         Err(failed) => ends.fault.fail(failed),
@@ -73,6 +74,7 @@ enum Started {
 fn begin(
     alone: &SingleThreaded,
     steps: &[Step],
+    bus: Option<&Path>,
     wrapper: &mut UnixStream,
 ) -> Result<Started, Failed> {
     die_with(wrapper)?;
@@ -83,7 +85,7 @@ fn begin(
     nix::unistd::dup2_stdin(&null).map_err(at)?;
     nix::unistd::dup2_stdout(&null).map_err(at)?;
     nix::unistd::dup2_stderr(&null).map_err(at)?;
-    set_up(steps)?;
+    set_up(steps, bus)?;
     // The task shares this PID namespace: it must not look into this process, nor trace it.
     set_dumpable(false).map_err(at)?;
     let request = CloneRequest {
@@ -113,7 +115,7 @@ fn die_with(wrapper: &mut UnixStream) -> Result<(), Failed> {
 }
 
 /// The steps of process 1, in their order.
-pub(crate) fn set_up(steps: &[Step]) -> Result<(), Failed> {
+pub(crate) fn set_up(steps: &[Step], bus: Option<&Path>) -> Result<(), Failed> {
     let mut user = None;
     for step in steps {
         match step {
@@ -123,7 +125,7 @@ pub(crate) fn set_up(steps: &[Step]) -> Result<(), Failed> {
                 user = Some(*ids);
                 map_user(*ids).map_err(Failed::io(step.name()))?;
             }
-            Step::Jail(jail) => jail::enclose(jail, user)?,
+            Step::Jail(jail) => jail::enclose(jail, user, bus)?,
             Step::Proc => mount_proc().map_err(Failed::at(step.name()))?,
             _ => debug_assert_ne!(
                 step.stage(),

@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use sandbox::mounts::{self, Mount};
 use sandbox::profile::SCRATCH_BYTES;
-use sandbox::profile::paths::{DAEMONS, DEVICES, KERNEL, PERSISTENT};
+use sandbox::profile::paths::{DAEMONS, DEVICES, KERNEL, PERSISTENT, Place, SERVICE_MANAGER};
 use sandbox::{Jail, Profile, UserIds};
 use sandbox_sys::Restriction;
 
@@ -32,12 +32,18 @@ const EMPTY: &str = "/proc/empty";
 const NOTHING: &str = "/proc/nothing";
 const TMP: &str = "/proc/tmp";
 const DEV: &str = "/proc/dev";
+/// What the directory of the message bus's socket shows: a socket with a filter behind it, or nothing.
+const BUS: &str = "/proc/bus";
 
 /// The group `tty`, which terminals belong to on every distribution.
 const TTY: u32 = 5;
 
-/// Arranges everything, `/proc` included.
-pub(crate) fn enclose(jail: &Jail, user: Option<UserIds>) -> Result<(), Failed> {
+/// Arranges everything, `/proc` included. `bus` is the socket that stands for the message bus's.
+pub(crate) fn enclose(
+    jail: &Jail,
+    user: Option<UserIds>,
+    bus: Option<&Path>,
+) -> Result<(), Failed> {
     let confined = jail.profile == Profile::Confined;
     let table =
         fs::read_to_string("/proc/self/mountinfo").map_err(failed("/proc/self/mountinfo"))?;
@@ -54,6 +60,7 @@ pub(crate) fn enclose(jail: &Jail, user: Option<UserIds>) -> Result<(), Failed> 
         )?;
     }
     let kept = set_bench(jail, confined)?;
+    message_bus(jail, bus)?;
     devices(confined, user)?;
     own_tmp(jail, confined)?;
     place(kept.iter().filter(|kept| kept.shared))?;
@@ -70,6 +77,8 @@ struct Protected {
     hidden: Vec<PathBuf>,
     /// Where something that is hidden must be seen: below one of these.
     visible: Vec<PathBuf>,
+    /// Where the socket of the message bus lies.
+    bus: Option<PathBuf>,
 }
 
 /// A directory of the host that is put back into its place.
@@ -83,16 +92,22 @@ impl Protected {
     fn find(jail: &Jail, table: &[Mount]) -> Result<Self, Failed> {
         let mut hidden = real(&jail.hidden)?;
         let mut read_only = real(&jail.read_only)?;
-        let places = |places: &[sandbox::profile::paths::Place]| {
-            let paths: Vec<PathBuf> = places.iter().map(|place| place.path.into()).collect();
-            real(&paths)
-        };
+        let mut bus = Vec::new();
         let mut fixed = Vec::new();
         if jail.profile == Profile::Standard {
             read_only.extend(places(PERSISTENT)?);
             let named: Vec<PathBuf> = hidden.iter().chain(&read_only).cloned().collect();
             fixed = mounts::renameable(table, &named);
             hidden.extend(places(DAEMONS)?);
+            // The directory: the daemon may put another socket in the place of this one.
+            let directory = jail.bus.as_deref().and_then(Path::parent);
+            bus = real(
+                &directory
+                    .map(Path::to_owned)
+                    .into_iter()
+                    .collect::<Vec<_>>(),
+            )?;
+            hidden.extend(bus.iter().cloned());
         } else {
             // No daemon is reached by a path either.
             hidden.extend(real(&["/run".into()])?);
@@ -118,7 +133,8 @@ impl Protected {
             fixed,
             read_only,
             hidden,
-            visible: real(&jail.visible)?,
+            visible: seen(jail)?,
+            bus: bus.pop(),
         })
     }
 
@@ -137,6 +153,11 @@ impl Protected {
             };
             if !found.is_dir() {
                 bind(Path::new(NOTHING), path)?;
+                continue;
+            }
+            if self.bus.as_ref() == Some(path) {
+                bind(Path::new(BUS), path)?;
+                restrict(path, Restriction::READ_ONLY, false)?;
                 continue;
             }
             let holes = self.visible.iter().filter(|hole| inside(hole, path));
@@ -171,7 +192,7 @@ fn set_bench(jail: &Jail, confined: bool) -> Result<Vec<Kept>, Failed> {
     .map_err(at(BENCH))?;
     make(EMPTY, 0o555)?;
     mknod(NOTHING, SFlag::S_IFSOCK, Mode::empty(), 0).map_err(at(NOTHING))?;
-    let visible = real(&jail.visible)?.into_iter().map(|path| (path, false));
+    let visible = seen(jail)?.into_iter().map(|path| (path, false));
     let shared = real(&jail.shared)?.into_iter().map(|path| (path, true));
     let mut kept = Vec::new();
     for (index, (place, shared)) in visible.chain(shared).enumerate() {
@@ -185,6 +206,28 @@ fn set_bench(jail: &Jail, confined: bool) -> Result<Vec<Kept>, Failed> {
         });
     }
     Ok(kept)
+}
+
+/// What is to be seen below something that is hidden.
+fn seen(jail: &Jail) -> Result<Vec<PathBuf>, Failed> {
+    let mut seen = real(&jail.visible)?;
+    if jail.profile == Profile::Standard {
+        let ours = places(SERVICE_MANAGER)?;
+        seen.extend(ours.into_iter().filter(|path| path.is_dir()));
+    }
+    Ok(seen)
+}
+
+/// The directory that a task finds in the place of the message bus's.
+fn message_bus(jail: &Jail, filtered: Option<&Path>) -> Result<(), Failed> {
+    make(BUS, 0o755)?;
+    let name = jail.bus.as_deref().and_then(Path::file_name);
+    if let (Some(name), Some(filtered)) = (name, filtered) {
+        let socket = Path::new(BUS).join(name);
+        File::create(&socket).map_err(failed(&socket))?;
+        bind(filtered, &socket)?;
+    }
+    Ok(())
 }
 
 /// A `/dev` without the host's disks, memory and terminals.
@@ -320,6 +363,11 @@ fn kernel(confined: bool) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+fn places(places: &[Place]) -> Result<Vec<PathBuf>, Failed> {
+    let paths: Vec<PathBuf> = places.iter().map(|place| place.path.into()).collect();
+    real(&paths)
 }
 
 /// Without links, without what is not there.

@@ -5,6 +5,7 @@
 //! write end of the FIFO `alive`, which nobody writes to and which closes when the report is there or
 //! this process has ended; as stderr its log.
 
+mod bus;
 mod contain;
 mod ends;
 mod fault;
@@ -50,6 +51,9 @@ fn run() -> io::Result<()> {
     let argument = std::env::args_os().nth(1).unwrap_or_default();
     if argument == OsStr::new(PROBE_ARGUMENT) {
         return probe::answer(&alone);
+    }
+    if argument == OsStr::new(bus::ARGUMENT) {
+        return bus::serve(&std::env::args_os().nth(2).unwrap_or_default());
     }
     let Some(dir) = RunDir::of_plan(Path::new(&argument)) else {
         return Err(io::Error::other(
@@ -118,11 +122,13 @@ fn prepare(dir: &RunDir) -> Result<Prepared, Fault> {
     let plan = std::fs::read(dir.plan_path()).map_err(|error| Fault::new("read-plan", &error))?;
     let plan = Plan::decode(&plan).map_err(|error| Fault::new("read-plan", &error))?;
     let delivery = take_delivery()?;
-    let given = Given {
-        environment: environment(&plan, &delivery),
-        arguments: delivery.arguments,
-    };
+    let environment = environment(&plan, &delivery);
     let (supervisor, ends) = Supervisor::open(dir, &plan, delivery.stdin)?;
+    let given = Given {
+        environment,
+        arguments: delivery.arguments,
+        bus: supervisor.bus().map(Path::to_owned),
+    };
     Ok(Prepared {
         plan,
         given,

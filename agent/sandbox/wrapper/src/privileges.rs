@@ -56,6 +56,38 @@ pub(crate) fn give_up(profile: Profile, user: Option<&User>) -> Result<(), Faile
     }
 }
 
+/// What the process needs that stands between a task and the message bus: to connect as the user who
+/// asked, `CAP_SETGID` and `CAP_SETUID`. No file is its business.
+pub(crate) fn keep_identities() -> io::Result<()> {
+    const SETGID_AND_SETUID: [u8; 2] = [6, 7];
+    set_no_new_privs()?;
+    if let Some(files) = governed_files() {
+        sandbox_sys::landlock_restrict(
+            sandbox_sys::landlock_ruleset(&Governed {
+                files,
+                ..Governed::default()
+            })?
+            .as_fd(),
+        )?;
+    }
+    if let Some(program) = profile::filter(Profile::Standard) {
+        sandbox_sys::install_filter(&program)?;
+    }
+    sandbox_sys::keep_capabilities(&SETGID_AND_SETUID)
+}
+
+/// All accesses of files that this kernel's Landlock knows; `None` without it.
+fn governed_files() -> Option<u64> {
+    let version = sandbox_sys::landlock_version();
+    let known = usize::try_from(version)
+        .unwrap_or_default()
+        .min(FILES.len());
+    known
+        .checked_sub(1)
+        .and_then(|last| FILES.get(last))
+        .copied()
+}
+
 /// How many descriptors each process of the task may have open.
 pub(crate) fn limit_open_files(count: u64) -> Result<(), Failed> {
     setrlimit(Resource::RLIMIT_NOFILE, count, count).map_err(Failed::at("limits"))
@@ -87,15 +119,11 @@ fn scope() -> Result<(), Failed> {
 /// directories and to the few devices.
 fn read_only() -> Result<(), Failed> {
     let version = sandbox_sys::landlock_version();
-    let known = usize::try_from(version)
-        .unwrap_or_default()
-        .min(FILES.len());
-    let files = known.checked_sub(1).and_then(|last| FILES.get(last));
-    let Some(files) = files else {
+    let Some(files) = governed_files() else {
         return Err(about("Landlock")(nix::errno::Errno::ENOSYS));
     };
     let ruleset = sandbox_sys::landlock_ruleset(&Governed {
-        files: *files,
+        files,
         network: if version >= 4 { NETWORK } else { 0 },
         scopes: if version >= 6 {
             ABSTRACT_SOCKETS | SIGNALS

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{getegid, geteuid, getpid};
 use sandbox::cgroup::{self, Leaf};
 use sandbox::profile::NOBODY;
+use sandbox::profile::paths::SYSTEM_BUS;
 use sandbox::{Controllers, Facility, Jail, Profile, Step, Support, User, UserIds};
 use sandbox_sys::{CloneRequest, Cloned, Reaped, SingleThreaded};
 
@@ -105,6 +106,7 @@ fn try_namespaces(
             read_only: Vec::new(),
             shared: Vec::new(),
             visible: Vec::new(),
+            bus: (profile == Profile::Standard).then(|| SYSTEM_BUS.into()),
         })
     });
     let nobody = (isolated && user.is_none()).then(|| User {
@@ -119,8 +121,8 @@ fn try_namespaces(
     };
     match sandbox_sys::clone(alone, &request).map_err(failed)? {
         Cloned::Child => {
-            let done =
-                init::set_up(&[Step::Namespaces { user, isolated }, arranged]).and_then(|()| {
+            let done = init::set_up(&[Step::Namespaces { user, isolated }, arranged], None)
+                .and_then(|()| {
                     profile.map_or(Ok(()), |profile| {
                         privileges::give_up(profile, nobody.as_ref())
                     })

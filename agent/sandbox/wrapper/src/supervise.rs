@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -19,6 +20,7 @@ use sandbox::cgroup::{CgroupError, Taken};
 use sandbox::{KilledBy, Outcome, Plan, Report, RunDir, Usage};
 use sandbox_sys::End;
 
+use crate::bus::Door;
 use crate::contain::Tree;
 use crate::ends::{Ends, pair};
 use crate::fault::{Fault, FaultReceiver};
@@ -43,6 +45,7 @@ pub(crate) struct Supervisor {
     stdout: Capture,
     stderr: Capture,
     fault: FaultReceiver,
+    bus: Option<Door>,
 }
 
 /// How far the run is.
@@ -71,6 +74,10 @@ impl Supervisor {
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(dir.control_path())
             .map_err(failed)?;
+        let bus = match plan.bus() {
+            Some(socket) => Door::make(socket, dir.bus_path()).map_err(failed)?,
+            None => None,
+        };
         let supervisor = Self {
             signals: signals().map_err(failed)?,
             control,
@@ -79,8 +86,14 @@ impl Supervisor {
             stdout,
             stderr,
             fault: far.fault,
+            bus,
         };
         Ok((supervisor, ends))
+    }
+
+    /// The socket that stands for the message bus's.
+    pub(crate) fn bus(&self) -> Option<&Path> {
+        self.bus.as_ref().map(Door::place)
     }
 
     /// Watches over the tree until it is empty, and says how it went. The output is still to be
@@ -104,6 +117,7 @@ impl Supervisor {
             self.stdin.pump();
             self.stdout.pump();
             self.stderr.pump();
+            self.open_bus();
             fault = fault.or_else(|| self.fault.receive());
             let stop = self.asked_to_stop()?;
             let time_is_up = self.time_is_up()?;
@@ -154,6 +168,9 @@ impl Supervisor {
         if let Err(error) = tree.remove() {
             // An empty cgroup that stays is untidy, and no reason to keep the result back.
             note(&error);
+        }
+        if let Some(Err(error)) = self.bus.take().map(Door::close) {
+            writeln!(io::stderr(), "the socket of the message bus stays: {error}").ok();
         }
         self.stdout.finish();
         self.stderr.finish();
@@ -216,6 +233,10 @@ impl Supervisor {
         add(self.stdout.waits_on(), PollFlags::POLLIN);
         add(self.stderr.waits_on(), PollFlags::POLLIN);
         add(self.fault.waits_on(), PollFlags::POLLIN);
+        add(
+            self.bus.as_ref().and_then(Door::waits_on),
+            PollFlags::POLLIN,
+        );
         let timeout = match phase {
             Phase::Killed { pause } => PollTimeout::from(pause),
             Phase::Running | Phase::Ending => PollTimeout::NONE,
@@ -223,6 +244,13 @@ impl Supervisor {
         match poll(&mut wait, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// A task whose bus cannot be served finds that nobody answers.
+    fn open_bus(&mut self) {
+        if let Some(Err(error)) = self.bus.as_mut().map(Door::open) {
+            writeln!(io::stderr(), "the message bus cannot be served: {error}").ok();
         }
     }
 

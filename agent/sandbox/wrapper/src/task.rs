@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
@@ -23,6 +23,8 @@ pub(crate) struct Given {
     pub(crate) environment: Vec<OsString>,
     /// What comes behind the plan's arguments.
     pub(crate) arguments: Vec<OsString>,
+    /// The socket that stands for the message bus's.
+    pub(crate) bus: Option<PathBuf>,
 }
 
 /// The exit code that stands for a program that could not be executed.

@@ -56,6 +56,7 @@ impl Host {
             ("pxp-agent/etc", 0o755),
             ("pxp-agent/etc/policy.d", 0o755),
             ("pxp-agent/bin", 0o755),
+            ("bus", 0o755),
             ("free", 0o777),
         ] {
             let path = dir.path().join(path);
@@ -96,6 +97,11 @@ impl Host {
         self.dir.path().join(below)
     }
 
+    /// The socket of the host's message bus, if it has one.
+    pub(crate) fn bus(&self) -> PathBuf {
+        self.path("bus/system_bus_socket")
+    }
+
     /// The run as one of this host's tasks.
     pub(crate) fn of(&self, profile: Profile, run: Run) -> Run {
         let variables = self.variables(&run, profile);
@@ -108,6 +114,7 @@ impl Host {
                 hidden: vec![self.path("ssl/private_keys"), self.path("spool")],
                 read_only: vec![self.path("pxp-agent/etc"), self.path("pxp-agent/bin")],
                 shared: Vec::new(),
+                bus: self.bus(),
             };
         })
     }
@@ -134,6 +141,7 @@ impl Host {
             ("SETUID_ID", self.path("free/id")),
             ("OTHERS_TMP", self.others_tmp.path().to_owned()),
             ("ABSTRACT", self.dir.path().to_owned()),
+            ("BUS", self.bus()),
             ("CGROUP", cgroup),
         ];
         let text = |path: &Path| path.to_str().unwrap().to_owned();

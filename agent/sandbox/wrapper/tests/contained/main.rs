@@ -16,6 +16,7 @@ mod endings;
 mod guest;
 mod host;
 mod limits;
+mod message_bus;
 mod ordinary;
 mod ordinary_user;
 mod refusals;

@@ -75,7 +75,7 @@ fn a_plan_that_is_not_whole_and_valid_starts_nothing() {
             (&good[..good.len() / 2], "the plan is malformed"),
             (
                 &text
-                    .replace("\"version\": 2", "\"version\": 9")
+                    .replace("\"version\": 3", "\"version\": 9")
                     .into_bytes(),
                 "version 9",
             ),
