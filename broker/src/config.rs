@@ -50,6 +50,8 @@ pub struct Config {
     pub max_connections: usize,
     /// How many handshakes are begun in a second, at most.
     pub handshakes_per_second: u32,
+    /// How long a stop may take until the last client is told to go elsewhere and has gone.
+    pub drain_time: Duration,
     /// How long messages wait at a compiler that has lost all its primaries.
     pub grace_period: Duration,
     /// Who may read metrics, and where.
@@ -175,6 +177,9 @@ impl Config {
             max_message: usize::try_from(max_message).ok()?,
             max_connections: broker.max_connections.unwrap_or(0),
             handshakes_per_second: check.rate(broker.handshakes_per_second),
+            drain_time: broker
+                .drain_time
+                .map_or(defaults::DRAIN_TIME, |time| time.0),
             grace_period: broker
                 .controller_disconnection_graceperiod
                 .map_or(defaults::GRACE_PERIOD, |period| period.0),
@@ -363,6 +368,7 @@ impl fmt::Display for Config {
         writeln!(f, "  max-connections: {}", self.max_connections)?;
         let rate = self.handshakes_per_second;
         writeln!(f, "  handshakes-per-second: {rate}")?;
+        writeln!(f, "  drain-time: \"{}\"", Lasting(self.drain_time))?;
         let period = Lasting(self.grace_period);
         writeln!(f, "  controller-disconnection-graceperiod: \"{period}\"")?;
         let allowlist = names(&self.metrics.allowlist);

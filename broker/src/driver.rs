@@ -73,8 +73,14 @@ pub(crate) enum Input {
     Closed { session: SessionId },
     /// Somebody wants to see what there is.
     Look(Question),
-    /// The broker is being stopped: say goodbye to everybody, now and to whoever still comes.
+    /// The broker is being stopped, and these will be told to go elsewhere in a moment.
+    Leaving { sessions: Vec<SessionId> },
+    /// They are told now.
+    Goodbye { sessions: Vec<SessionId> },
+    /// Everybody is told, now and whoever still comes.
     Drain,
+    /// Whatever waits for somebody goes back to its sender: the broker is about to end.
+    GiveBack,
 }
 
 /// The way out to a peer.
@@ -231,6 +237,19 @@ impl Driver {
             } => self.node.undeliverable(now, session, message, why),
             Input::Closed { session } => self.gone(session),
             Input::Look(question) => self.show(question),
+            Input::Leaving { sessions } => {
+                for session in sessions {
+                    self.node.client_leaving(now, session);
+                }
+            }
+            Input::Goodbye { sessions } => {
+                for session in sessions {
+                    if let Some(connected) = self.connected.get(&session) {
+                        connected.exit.close(going_away());
+                    }
+                }
+            }
+            Input::GiveBack => self.node.tick(u64::MAX),
             Input::Drain => {
                 self.draining = true;
                 for connected in self.connected.values() {

@@ -15,6 +15,7 @@ pub mod config;
 mod content;
 pub mod counts;
 pub mod doctor;
+mod drain;
 mod driver;
 mod entrance;
 pub mod explain;
@@ -63,10 +64,6 @@ use session::{Context, SessionIds};
 use tally::Tally;
 use uplink::Expected;
 use websocket::Starts;
-
-/// How long sessions have at a stop to take their goodbye. Longer than a goodbye takes, shorter than
-/// a service manager's patience.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long the rest has after that.
 const LAST: Duration = Duration::from_secs(2);
@@ -255,7 +252,7 @@ impl Broker {
         let context = Arc::new(Context {
             identity: current,
             server,
-            peers,
+            peers: Arc::clone(&peers),
             tally: Arc::new(Tally::default()),
             counts,
             refusals,
@@ -303,11 +300,12 @@ impl Broker {
         tracing::info!("stopping");
         daemon::stopping();
         gate.set(Door::Stopping);
-        // Without a driver there is nobody to say goodbye.
-        drop(inputs.send(Input::Drain).await);
-        if !sessions.shutdown(DRAIN).await {
+        drain::run(&peers, &inputs, config.drain_time).await;
+        if !sessions.shutdown(config.drain_time / 2).await {
             tracing::warn!("some sessions did not end in time");
         }
+        // Without a driver nothing waits any more.
+        drop(inputs.send(Input::GiveBack).await);
         uplinks.shutdown(LAST).await;
         core.shutdown(LAST).await;
         if let Some(endpoint) = endpoint {

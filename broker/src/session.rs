@@ -242,12 +242,34 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         connection: &connection,
     };
     let mut writing = pin!(pipe.write(&mut send));
-    let mut end = tokio::select! {
-        biased;
-        end = pipe.read(&mut frames, &mut state) => end,
-        () = &mut writing => End::Closed,
-        () = pipe.accept_messages() => pending().await,
-        () = pipe.accept_queries() => pending().await,
+    let streams = async {
+        tokio::select! {
+            biased;
+            () = pipe.accept_messages() => {}
+            () = pipe.accept_queries() => {}
+        }
+        pending().await
+    };
+    let mut end = {
+        let mut reading = pin!(pipe.read(&mut frames, &mut state));
+        let mut streams = pin!(streams);
+        tokio::select! {
+            biased;
+            end = &mut reading => end,
+            () = &mut writing => {
+                // What the peer had sent before it heard our goodbye counts all the same.
+                let rest = async {
+                    tokio::select! {
+                        biased;
+                        _ = &mut reading => {}
+                        () = &mut streams => {}
+                    }
+                };
+                drop(timeout(FAREWELL, rest).await);
+                End::Closed
+            }
+            () = &mut streams => End::Closed,
+        }
     };
     if matches!(end, End::Left(_)) {
         // What it had sent before its goodbye has arrived, and may not all be read yet.

@@ -25,6 +25,8 @@ pub struct Node {
     epoch: u64,
     /// The clients connected to this broker, by session.
     clients: HashMap<SessionId, Uri>,
+    /// Those of them who are on the way out, and count as connected here no more.
+    leaving: HashMap<Uri, SessionId>,
     /// Sorted, so that a simulation replays.
     links: BTreeMap<SessionId, Link>,
     inventory: Inventory,
@@ -59,6 +61,7 @@ impl Node {
             config,
             epoch,
             clients: HashMap::new(),
+            leaving: HashMap::new(),
             links: BTreeMap::new(),
             inventory: Inventory::default(),
             subscriptions: Subscriptions::default(),
@@ -111,11 +114,27 @@ impl Node {
         let Some(uri) = self.clients.remove(&session) else {
             return;
         };
+        if self.leaving.get(&uri) == Some(&session) {
+            self.leaving.remove(&uri);
+        }
         self.subscriptions.cancel(session);
         let change = self.inventory.remove(&uri, session);
         self.apply(now, &uri, change);
         self.publish();
         self.send_absent(now);
+    }
+
+    /// A client is about to be sent to another broker, since this one is being stopped: from now on the
+    /// mesh lets messages wait for its return. What is on its way here still reaches it, and what it
+    /// still sends is still taken.
+    pub fn client_leaving(&mut self, now: u64, session: SessionId) {
+        let Some(uri) = self.clients.get(&session).cloned() else {
+            return;
+        };
+        let change = self.inventory.remove(&uri, session);
+        self.apply(now, &uri, change);
+        self.leaving.insert(uri, session);
+        self.publish();
     }
 
     /// A session with another broker is open. `broker` is the certname of its certificate. A link

@@ -27,3 +27,6 @@ pub(super) const WEBSOCKET_IDLE: Duration = Duration::from_secs(360);
 /// What one core does (half a millisecond each): a broker has two threads, and those who are in keep
 /// the other.
 pub(super) const HANDSHAKES_PER_SECOND: u32 = 2000;
+
+/// Ten thousand agents are told in ten seconds, and a service manager waits for ninety.
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(30);

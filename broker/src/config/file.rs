@@ -55,6 +55,7 @@ pub(super) struct BrokerFile {
     pub(super) max_message_size: Option<Size>,
     pub(super) max_connections: Option<usize>,
     pub(super) handshakes_per_second: Option<u32>,
+    pub(super) drain_time: Option<Lasting>,
     pub(super) controller_disconnection_graceperiod: Option<Lasting>,
     pub(super) metrics_allowlist: Option<Vec<String>>,
     pub(super) metrics_listen: Option<SocketAddr>,

@@ -109,6 +109,7 @@ impl Field {
             max_message: MAX_MESSAGE,
             max_connections: 0,
             handshakes_per_second: 2000,
+            drain_time: Duration::from_secs(30),
             grace_period: Duration::from_secs(90),
             log: daemon::logs::LogConfig::default(),
         }

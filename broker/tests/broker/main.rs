@@ -10,6 +10,7 @@
 
 mod command;
 mod content;
+mod drain;
 mod field;
 mod foreign;
 mod links;

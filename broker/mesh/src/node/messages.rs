@@ -200,6 +200,10 @@ impl Node {
             origin,
             target,
         );
+        let hop = match (hop, self.leaving.get(target)) {
+            (Hop::Refuse(_), Some(session)) => Hop::Client(*session),
+            (hop, _) => hop,
+        };
         let session = match hop {
             Hop::Client(session) | Hop::Link(session) => session,
             Hop::Refuse(kind) => {

@@ -1,6 +1,6 @@
 //! Clients that have just gone: what waits for them, for how long, and how much.
 
-use pcp::{ErrorKind, Message};
+use pcp::{ErrorKind, LinkFrame, Message};
 use pcp_mesh::{LinkKind, Node, NodeConfig, Output, Role, SessionId};
 
 use crate::setup::*;
@@ -196,4 +196,58 @@ fn what_another_primary_has_passed_on_is_not_passed_on_to_a_third() {
             .unwrap();
         outputs(&mut node);
     }
+}
+
+#[test]
+fn an_agent_on_its_way_out_hears_what_is_on_its_way_and_is_heard_and_the_rest_waits_elsewhere() {
+    let mut compiler = node(Role::Compiler);
+    link(&mut compiler, LINK, "primary", LinkKind::Up);
+    connect(&mut compiler, A, "a/agent", 1);
+    outputs(&mut compiler);
+    compiler.client_leaving(0, A);
+    let gone = match outputs(&mut compiler).as_slice() {
+        [Output::SendLink { session: LINK, frame }] => frame.clone(),
+        other => panic!("not announced: {other:?}"),
+    };
+    let late = message(1, "c/controller", "a/agent");
+    say(&mut compiler, LINK, late.clone());
+    sole_delivery(&mut compiler, A, &late);
+    let answer = message(2, "a/agent", "c/controller");
+    say(&mut compiler, A, answer.clone());
+    sole_delivery(&mut compiler, LINK, &answer);
+
+    let mut primary = primary(|_| {});
+    link(&mut primary, LINK, "compiler-1", LinkKind::Down);
+    link(&mut primary, OTHER_LINK, "compiler-2", LinkKind::Down);
+    let LinkFrame::Delta { changes, .. } = gone else {
+        panic!("no delta: {gone:?}");
+    };
+    assert_eq!(changes, [news("a/agent", 1, false)]);
+    let there = news("b/agent", 1, true);
+    primary
+        .link_frame(0, LINK, snapshot(1, true, vec![there]))
+        .unwrap();
+    primary
+        .link_frame(0, OTHER_LINK, snapshot(1, true, vec![]))
+        .unwrap();
+    outputs(&mut primary);
+    primary
+        .link_frame(0, LINK, delta(1, vec![news("b/agent", 0, false)]))
+        .unwrap();
+    let answer = message(3, "b/agent", "c/controller");
+    say(&mut primary, LINK, answer.clone());
+    sole_delivery(&mut primary, CONTROLLER, &answer);
+    let later = message(4, "c/controller", "b/agent");
+    say(&mut primary, CONTROLLER, later.clone());
+    assert_eq!(outputs(&mut primary), []);
+    primary
+        .link_frame(0, OTHER_LINK, delta(1, vec![news("b/agent", 2, true)]))
+        .unwrap();
+    sole_delivery(&mut primary, OTHER_LINK, &later);
+
+    // Once it has left, nothing is handed to it any more.
+    compiler.client_disconnected(0, A);
+    say(&mut compiler, LINK, late);
+    assert_eq!(outputs(&mut compiler), []);
+    assert_eq!(compiler.sizes().absent_messages, 1);
 }
