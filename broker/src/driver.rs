@@ -113,6 +113,17 @@ struct Connected {
     peer: Uri,
     address: Option<SocketAddr>,
     traffic: Traffic,
+    /// It was sent elsewhere: it takes nothing more, and what it still says counts.
+    told: bool,
+}
+
+impl Connected {
+    fn send_elsewhere(&mut self) {
+        if let Exit::Session(outbox) = &self.exit {
+            outbox.close(going_away());
+            self.told = true;
+        }
+    }
 }
 
 impl Driver {
@@ -185,6 +196,7 @@ impl Driver {
                     peer: uri.clone(),
                     address: Some(address),
                     traffic: Traffic::default(),
+                    told: false,
                 };
                 self.connected.insert(session, connected);
                 self.node.client_connected(now, session, uri, started);
@@ -212,6 +224,7 @@ impl Driver {
                     peer: Uri::new(broker.clone(), ClientType::server()),
                     address,
                     traffic: Traffic::default(),
+                    told: false,
                 };
                 self.connected.insert(session, connected);
                 self.node.link_connected(now, session, broker, kind);
@@ -244,19 +257,17 @@ impl Driver {
             }
             Input::Goodbye { sessions } => {
                 for session in sessions {
-                    if let Some(connected) = self.connected.get(&session) {
-                        connected.exit.close(going_away());
+                    if let Some(connected) = self.connected.get_mut(&session) {
+                        connected.send_elsewhere();
                     }
                 }
             }
             Input::GiveBack => self.node.tick(u64::MAX),
             Input::Drain => {
                 self.draining = true;
-                for connected in self.connected.values() {
-                    if let Exit::Session(outbox) = &connected.exit {
-                        outbox.close(going_away());
-                    }
-                }
+                self.connected
+                    .values_mut()
+                    .for_each(Connected::send_elsewhere);
             }
         }
     }
@@ -379,7 +390,8 @@ impl Driver {
                 why = why.text(),
                 "message not handed over"
             );
-            if matches!(why, ErrorKind::NotConnected | ErrorKind::Unreachable) {
+            let told = self.connected.get(&session).is_some_and(|to| to.told);
+            if !told && matches!(why, ErrorKind::NotConnected | ErrorKind::Unreachable) {
                 // It has ended, which it says itself, later. The message is to take another way.
                 self.gone(session);
             }

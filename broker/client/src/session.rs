@@ -2,6 +2,7 @@
 //! writes what the handle has queued, and each large message or file has a task of its own.
 
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -91,10 +92,19 @@ pub(crate) async fn run(
         mut send,
         ..
     } = welcomed;
+    let leave = shutdown.child_token();
+    let mut writing = pin!(write(&mut queue, &mut send, session, &leave));
     let end = tokio::select! {
         biased;
-        end = read(&mut frames, &mut state, events) => end,
-        () = write(&mut queue, &mut send, session, shutdown) => End::Shutdown,
+        end = read(&mut frames, &mut state, events) => {
+            if matches!(&end, End::Goodbye(goodbye) if goodbye.code == GoodbyeCode::GoingAway) {
+                // The broker still listens: what is queued is said before we go.
+                leave.cancel();
+                drop(timeout(FAREWELL, &mut writing).await);
+            }
+            end
+        }
+        () = &mut writing => End::Shutdown,
         () = async { shutdown.cancelled().await; sleep(FAREWELL).await } => End::Shutdown,
         why = distrusted(&connection, identity, &config.identity) => End::Distrusted(why),
         () = accept_messages(&connection, session, events, config.max_message) => pending().await,
@@ -198,6 +208,11 @@ async fn write_queued(
             writer.push(&frame);
             drain(queue, &mut writer);
         } else {
+            // Whoever sends from now on is told that there is no session.
+            queue.close();
+            while let Ok(frame) = queue.try_recv() {
+                writer.push(&frame);
+            }
             // Behind the goodbye the broker reads nothing more. Half of the time is left for it.
             session.arriving.close();
             drop(timeout(FAREWELL / 2, session.arriving.wait()).await);
