@@ -64,8 +64,8 @@ fn agents(peers: &Peers) -> Vec<SessionId> {
 
 /// In how many waves so many agents are told: at a set rate, or faster when time is short.
 fn waves(agents: usize, time: Duration) -> usize {
-    let steady = Duration::from_secs(1) * u32::try_from(agents).unwrap_or(u32::MAX)
-        / AGENTS_PER_SECOND;
+    let steady =
+        Duration::from_secs(1) * u32::try_from(agents).unwrap_or(u32::MAX) / AGENTS_PER_SECOND;
     let waves = steady.min(time).as_nanos().div_ceil(INTERVAL.as_nanos());
     usize::try_from(waves).unwrap_or(usize::MAX)
 }

@@ -92,7 +92,11 @@ async fn ask(orchestrator: &mut Client, agents: &[ClientHandle], end: impl Futur
                 event => panic!("{event:?}"),
             },
         }
-        assert!(!ended || Instant::now() < deadline, "{} are lost", open.len());
+        assert!(
+            !ended || Instant::now() < deadline,
+            "{} are lost",
+            open.len()
+        );
     }
     asked
 }
@@ -108,7 +112,9 @@ async fn a_rolling_restart_of_the_compilers_loses_no_message_and_no_answer() {
     all_at(&agents, "compiler-1").await;
     let mut orchestrator = field.connected("orch", "orchestrator", &primary).await;
     for agent in &agents {
-        orchestrator.wait_present(&agent.uri().to_string(), true).await;
+        orchestrator
+            .wait_present(&agent.uri().to_string(), true)
+            .await;
     }
     let restart = async {
         one.stop().await;
@@ -144,7 +150,10 @@ async fn a_broker_that_is_being_stopped_takes_nobody_and_says_so_at_once() {
         let brokers = [compiler.address, other.address].map(broker_address);
         let late = field.client_of("late", "agent", brokers.to_vec(), &[]);
         all_at(std::slice::from_ref(&late.handle), "compiler-2").await;
-        assert!(begun.elapsed() < Duration::from_secs(9), "it waited for a time-out");
+        assert!(
+            begun.elapsed() < Duration::from_secs(9),
+            "it waited for a time-out"
+        );
         assert!(late.tasks.shutdown(SOON).await);
     };
     tokio::join!(stopping, coming);

@@ -206,7 +206,12 @@ fn an_agent_on_its_way_out_hears_what_is_on_its_way_and_is_heard_and_the_rest_wa
     outputs(&mut compiler);
     compiler.client_leaving(0, A);
     let gone = match outputs(&mut compiler).as_slice() {
-        [Output::SendLink { session: LINK, frame }] => frame.clone(),
+        [
+            Output::SendLink {
+                session: LINK,
+                frame,
+            },
+        ] => frame.clone(),
         other => panic!("not announced: {other:?}"),
     };
     let late = message(1, "c/controller", "a/agent");
