@@ -3,6 +3,7 @@
 //! the rule that decided, and never with a parameter.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pcp::{Certname, Envelope};
@@ -91,6 +92,15 @@ impl Gate {
                  its configuration, as controllers, or in a file of its policy"
             )
         })
+    }
+
+    /// What the agent runs of its own accord, as actions of this module are run where no rule says it, in
+    /// so much time.
+    #[must_use]
+    pub fn own(&self, module: &str, process: Process, time: Duration) -> Granted {
+        let mut grant = self.confinement.standing(module);
+        grant.limits.time = grant.limits.time.min(time);
+        Granted { process, grant }
     }
 
     /// What the policy says to having this run.

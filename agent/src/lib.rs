@@ -45,6 +45,7 @@ use disk::Disk;
 use engine::{Engine, Retention};
 use exit::ExitCode;
 use gate::Gate;
+use modules::Modules;
 use modules::launch::Node;
 use policy::{Policy, PolicyError};
 use primaries::Primaries;
@@ -172,11 +173,13 @@ impl Agent {
             config.max_message,
         );
         tasks.spawn_core("outbox", sender.run(tasks.shutdown_token()));
+        let external = modules::external::load::load(config, &runner, &gate).await;
         let session = Session {
             events,
             engine,
             outbox,
             runner,
+            modules: Modules::new(external),
             gate: gate.clone(),
             access_log: access_log.clone(),
             broker: None,

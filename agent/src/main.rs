@@ -17,7 +17,7 @@ fn main() -> ProcessCode {
         Err(code) => return code.into(),
     };
     match run(arguments) {
-        Ok(code) => code.into(),
+        Ok(code) => code,
         #[expect(clippy::print_stderr, reason = "logging may not have begun")]
         Err(error) => {
             eprintln!("pxp-agent: {error:#}");
@@ -26,11 +26,15 @@ fn main() -> ProcessCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn run(arguments: Arguments) -> anyhow::Result<ProcessCode> {
     // What it needs of the configuration, the agent that starts it has read.
     if let Some(Command::Module { module, action }) = &arguments.command {
         return commands::module::run(module, action);
     }
+    serve(arguments).map(Into::into)
+}
+
+fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let path = match arguments.config {
         Some(path) => path,
         None => defaults::config_file().context("cannot find the configuration file")?,

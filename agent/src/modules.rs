@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod command;
 pub mod echo;
+pub mod external;
 pub mod file;
 pub mod launch;
 pub mod output;
@@ -15,7 +16,9 @@ pub mod source;
 pub mod status;
 pub mod task;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pcp::Digest;
 use pxp::{JsonObject, OutputRequest, StatusQuery, StopRequest, Wishes};
@@ -23,9 +26,11 @@ use serde::de::DeserializeOwned;
 
 use apply::Apply;
 use command::Command;
+use external::{Call, CallError, External};
 use file::Download;
 use launch::{Launch, LaunchError, Place};
 use puppet::Puppet;
+use sandbox::Delivery;
 use script::Script;
 use source::Source;
 use task::{Task, TaskError};
@@ -64,6 +69,10 @@ pub enum Process {
     Puppet(Box<Puppet>),
     /// `apply prep`, `apply apply`
     Apply(Box<Apply>),
+    /// An action of an external module.
+    External(Box<Call>),
+    /// The question to a program of `modules-dir` what it can do.
+    Metadata(PathBuf),
 }
 
 /// What a process is for.
@@ -86,7 +95,7 @@ pub enum Action {
 }
 
 /// Why a request is not one for an action of this agent. The texts are sent to the requester.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// There is no such module.
     #[error("unknown module: {0}")]
@@ -125,6 +134,16 @@ pub enum Refused {
     /// The same of `apply`.
     #[error("invalid input for 'apply': {0}")]
     InvalidApply(#[from] apply::ApplyError),
+    /// The parameters are not those of an action of an external module.
+    #[error("invalid input for '{module} {action}': {problem}")]
+    InvalidCall {
+        /// The module.
+        module: String,
+        /// The action.
+        action: String,
+        /// What is wrong, without the values.
+        problem: CallError,
+    },
     /// The module has nothing that takes its time.
     #[error("the module '{0}' supports only blocking PXP requests")]
     OnlyBlocking(&'static str),
@@ -140,8 +159,8 @@ impl Process {
         match self {
             Self::Task(task) => Some(task.name()),
             Self::Script(script) => Some(script.name()),
-            // It may hold secrets.
-            Self::Command(_) => None,
+            // They may hold secrets.
+            Self::Command(_) | Self::External(_) | Self::Metadata(_) => None,
             Self::Download(download) => download.subject(),
             // The module says it all.
             Self::Puppet(_) | Self::Apply(_) => None,
@@ -157,7 +176,9 @@ impl Process {
             | Self::Command(_)
             | Self::Download(_)
             | Self::Puppet(_)
-            | Self::Apply(_) => None,
+            | Self::Apply(_)
+            | Self::External(_)
+            | Self::Metadata(_) => None,
         }
     }
 
@@ -167,7 +188,11 @@ impl Process {
         match self {
             Self::Task(task) => task.files(),
             Self::Script(script) => vec![script.file()],
-            Self::Command(_) | Self::Puppet(_) | Self::Apply(_) => Vec::new(),
+            Self::Command(_)
+            | Self::Puppet(_)
+            | Self::Apply(_)
+            | Self::External(_)
+            | Self::Metadata(_) => Vec::new(),
             Self::Download(download) => download.files(),
         }
     }
@@ -185,7 +210,7 @@ impl Process {
         match self {
             Self::Task(task) => task.environments(),
             Self::Script(script) => script.environments(),
-            Self::Command(_) => Vec::new(),
+            Self::Command(_) | Self::External(_) | Self::Metadata(_) => Vec::new(),
             Self::Download(download) => download.environments(),
             Self::Puppet(puppet) => puppet.environments(),
             Self::Apply(apply) => vec![apply.environment().to_owned()],
@@ -202,6 +227,8 @@ impl Process {
             Self::Download(download) => download.wishes(),
             Self::Puppet(puppet) => puppet.wishes(),
             Self::Apply(apply) => apply.wishes(),
+            Self::External(call) => call.wishes(),
+            Self::Metadata(_) => Wishes::default(),
         }
     }
 
@@ -217,6 +244,12 @@ impl Process {
             Self::Download(download) => Ok(download.launch(place)),
             Self::Puppet(puppet) => Ok(puppet.launch(place)),
             Self::Apply(apply) => Ok(apply.launch(place)?),
+            Self::External(call) => Ok(call.launch(place)),
+            Self::Metadata(program) => Ok(Launch {
+                program: program.clone(),
+                arguments: vec![external::load::METADATA.to_owned()],
+                delivery: Delivery::default(),
+            }),
         }
     }
 
@@ -224,22 +257,96 @@ impl Process {
     #[must_use]
     pub fn purpose(&self) -> Purpose {
         match self {
+            Self::Download(_) => Purpose::ToPutFiles,
             Self::Task(_)
             | Self::Script(_)
             | Self::Command(_)
             | Self::Puppet(_)
-            | Self::Apply(_) => Purpose::ToRun,
-            Self::Download(_) => Purpose::ToPutFiles,
+            | Self::Apply(_)
+            | Self::External(_)
+            | Self::Metadata(_) => Purpose::ToRun,
         }
     }
 }
 
-impl Action {
+/// What may be asked of this agent: what is built in, and the external modules.
+#[derive(Debug, Clone, Default)]
+pub struct Modules(Arc<BTreeMap<String, Arc<External>>>);
+
+impl Modules {
+    /// These external modules beside what is built in.
+    #[must_use]
+    pub fn new(external: BTreeMap<String, Arc<External>>) -> Self {
+        Self(Arc::new(external))
+    }
+
     /// Reads what a blocking request asks for.
     ///
     /// # Errors
     /// [`Refused`], to be told to the requester.
-    pub fn parse(module: &str, action: &str, params: Option<&JsonObject>) -> Result<Self, Refused> {
+    pub fn action(
+        &self,
+        module: &str,
+        action: &str,
+        params: Option<&JsonObject>,
+    ) -> Result<Action, Refused> {
+        let Some(external) = self.0.get(module) else {
+            return Action::built_in(module, action, params);
+        };
+        match Call::new(external, action, params) {
+            Ok(call) => Ok(Action::Process(Process::External(Box::new(call)))),
+            Err(CallError::NoAction) => Err(Refused::UnknownAction {
+                module: module.to_owned(),
+                action: action.to_owned(),
+            }),
+            Err(problem) => Err(Refused::InvalidCall {
+                module: module.to_owned(),
+                action: action.to_owned(),
+                problem,
+            }),
+        }
+    }
+
+    /// Reads what a non-blocking request asks for.
+    ///
+    /// # Errors
+    /// [`Refused`], to be told to the requester.
+    pub fn process(
+        &self,
+        module: &str,
+        action: &str,
+        params: Option<&JsonObject>,
+    ) -> Result<Process, Refused> {
+        match self.action(module, action, params)? {
+            Action::Process(process) => Ok(process),
+            Action::Immediate(Immediate::Echo(_)) => Err(Refused::OnlyBlocking("echo")),
+            Action::Immediate(Immediate::Ping(_)) => Err(Refused::OnlyBlocking("ping")),
+            Action::Immediate(Immediate::StatusQuery(_)) => Err(Refused::OnlyBlocking("status")),
+            Action::Immediate(Immediate::Stop(_)) => {
+                Err(Refused::OnlyBlockingAction("task", "stop"))
+            }
+            Action::Immediate(Immediate::Output(_)) => Err(Refused::OnlyBlocking("output")),
+        }
+    }
+}
+
+/// Whether the agent has a module of this name itself.
+#[must_use]
+pub fn is_built_in(module: &str) -> bool {
+    let asked = Action::built_in(module, "", None);
+    !matches!(asked, Err(Refused::UnknownModule(_)))
+}
+
+impl Action {
+    /// Reads what a blocking request asks for of the modules that the agent has itself.
+    ///
+    /// # Errors
+    /// [`Refused`], to be told to the requester.
+    pub fn built_in(
+        module: &str,
+        action: &str,
+        params: Option<&JsonObject>,
+    ) -> Result<Self, Refused> {
         Ok(match (module, action) {
             ("echo", "echo") => Self::Immediate(Immediate::Echo(read("echo", "echo", params)?)),
             ("ping", "ping") => Self::Immediate(Immediate::Ping(read("ping", "ping", params)?)),
@@ -301,25 +408,6 @@ impl Action {
     }
 }
 
-impl Process {
-    /// Reads what a non-blocking request asks for.
-    ///
-    /// # Errors
-    /// [`Refused`], to be told to the requester.
-    pub fn parse(module: &str, action: &str, params: Option<&JsonObject>) -> Result<Self, Refused> {
-        match Action::parse(module, action, params)? {
-            Action::Process(process) => Ok(process),
-            Action::Immediate(Immediate::Echo(_)) => Err(Refused::OnlyBlocking("echo")),
-            Action::Immediate(Immediate::Ping(_)) => Err(Refused::OnlyBlocking("ping")),
-            Action::Immediate(Immediate::StatusQuery(_)) => Err(Refused::OnlyBlocking("status")),
-            Action::Immediate(Immediate::Stop(_)) => {
-                Err(Refused::OnlyBlockingAction("task", "stop"))
-            }
-            Action::Immediate(Immediate::Output(_)) => Err(Refused::OnlyBlocking("output")),
-        }
-    }
-}
-
 fn read<T: DeserializeOwned>(
     module: &'static str,
     action: &'static str,
@@ -341,7 +429,7 @@ mod tests {
     use super::*;
 
     fn parse(module: &str, action: &str, params: &str) -> Result<Action, Refused> {
-        Action::parse(module, action, Some(&serde_json::from_str(params).unwrap()))
+        Action::built_in(module, action, Some(&serde_json::from_str(params).unwrap()))
     }
 
     #[test]
@@ -355,7 +443,8 @@ mod tests {
         assert!(text("task", "run", "{}").starts_with("invalid input for 'task run'"));
         assert!(text("echo", "echo", "{\"argument\":1}").starts_with("invalid input for 'echo"));
         let query = serde_json::from_str("{\"transaction_id\":\"a\"}").unwrap();
-        let refused = Process::parse("status", "query", Some(&query)).unwrap_err();
+        let refused = Modules::default().process("status", "query", Some(&query));
+        let refused = refused.unwrap_err();
         assert_eq!(
             refused.to_string(),
             "the module 'status' supports only blocking PXP requests"

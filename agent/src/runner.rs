@@ -20,7 +20,7 @@ use crate::cache::{Cache, CacheError};
 use crate::confinement::{Confinement, RunAsError};
 use crate::disk::{Disk, DiskError};
 use crate::gate::Granted;
-use crate::modules::launch::{Launch, LaunchError, Node, Place};
+use crate::modules::launch::{Kind, Launch, LaunchError, Node, Place};
 use crate::modules::{Process, Purpose};
 use crate::results::{self, About, Form, NoResult};
 use crate::spool::{Durability, Spool, SpoolError};
@@ -191,7 +191,15 @@ impl Runner {
             spool
                 .write(&started, Durability::Lazy)
                 .map_err(NotStarted::Spool)?;
-            runner.start(permit, &granted, id.as_str(), &directory, &missing)
+            let name = id.as_str();
+            runner.start(
+                permit,
+                &granted,
+                name,
+                &directory,
+                &missing,
+                Kind::NonBlocking,
+            )
         };
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => {
@@ -324,7 +332,8 @@ impl Runner {
         let runner = self.clone();
         let name = format!("blocking-{token:016x}");
         let permit = StartPermit::for_blocking_request();
-        let start = move || runner.start(permit, &granted, &name, &directory, &missing);
+        let kind = Kind::Blocking;
+        let start = move || runner.start(permit, &granted, &name, &directory, &missing, kind);
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => self.end_of(alive, Some(limit), &never()).await,
             Ok(Err(error)) | Err(error) => (Outcome::Failed(did_not_run(&error)), None),
@@ -383,12 +392,14 @@ impl Runner {
         name: &str,
         directory: &Path,
         missing: &Missing,
+        kind: Kind,
     ) -> Result<Alive, NotStarted> {
         let settings = &self.0.settings;
         let staging = directory.join(STAGING);
         let place = Place {
             staging: &staging,
             missing,
+            kind,
             shell: &settings.shell,
             agent: &settings.agent,
             node: &settings.node,

@@ -20,7 +20,7 @@ use crate::access_log::{Access, AccessLog};
 use crate::digest::RequestDigest;
 use crate::engine::{Command, EngineHandle, Progress, Stopping};
 use crate::gate::{Asked, Gate, Granted, Judged};
-use crate::modules::{Action, Immediate, Process, output, status};
+use crate::modules::{Action, Immediate, Modules, output, status};
 use crate::outbox::{Outbox, Outgoing, Places};
 use crate::results::{Form, NoResult};
 use crate::runner::Runner;
@@ -46,6 +46,8 @@ pub struct Session {
     pub outbox: Outbox,
     /// What runs blocking requests.
     pub runner: Runner,
+    /// What may be asked.
+    pub modules: Modules,
     /// Whose requests are taken, and which of them.
     pub gate: Gate,
     /// Where messages are noted.
@@ -187,7 +189,9 @@ impl Session {
             action,
             params,
         } = request;
-        let process = Process::parse(&module, &action, params.as_ref())
+        let process = self
+            .modules
+            .process(&module, &action, params.as_ref())
             .map_err(|refused| refused.to_string())?;
         let digest = RequestDigest::of(&module, &action, params.as_ref())
             .map_err(|error| daemon::error_chain(&error))?;
@@ -238,7 +242,8 @@ impl Session {
             action: &action,
         };
         let action = self.gate.admit(envelope).and_then(|()| {
-            Action::parse(&module, &action, params.as_ref()).map_err(|error| error.to_string())
+            let read = self.modules.action(&module, &action, params.as_ref());
+            read.map_err(|refused| refused.to_string())
         });
         let action = action.and_then(|action| match action {
             Action::Immediate(immediate) => Ok(Admitted::Immediate(immediate)),

@@ -11,7 +11,7 @@ use pxp::{UserName, Wishes};
 use pxp_agent::config::Config;
 use pxp_agent::confinement::Confinement;
 use pxp_agent::exit::ExitCode;
-use pxp_agent::modules::{Action, Process};
+use pxp_agent::modules::{Action, Process, Refused};
 use pxp_agent::policy::{Policy, PolicyError, Question, Verdict};
 use pxp_agent::runner;
 use serde::Deserialize;
@@ -181,13 +181,18 @@ impl Test {
     ) -> Result<(Question, Wishes)> {
         let text = fs::read(file).context("it cannot be read")?;
         let written: Written = serde_json::from_slice(&text).context("it has not its form")?;
-        let process =
-            match Action::parse(&written.module, &written.action, written.params.as_ref())? {
-                Action::Process(process) => process,
-                Action::Immediate(_) => {
-                    bail!("it is a question, which every controller may ask: no policy is about it")
-                }
-            };
+        let action = Action::built_in(&written.module, &written.action, written.params.as_ref());
+        let process = match action {
+            Ok(Action::Process(process)) => process,
+            Ok(Action::Immediate(_)) => {
+                bail!("it is a question, which every controller may ask: no policy is about it")
+            }
+            // An external module has nothing that rules are about but its name, action and wishes.
+            Err(Refused::UnknownModule(name)) if config.modules_dir.join(&name).is_file() => {
+                Process::Metadata(config.modules_dir.join(name))
+            }
+            Err(refused) => return Err(refused.into()),
+        };
         let wishes = process.wishes();
         let question = Question {
             requester: self.requester(config, policy)?,

@@ -84,6 +84,7 @@ mod tests {
             staging,
             shell,
             agent: std::path::Path::new("/agent"),
+            kind: super::super::launch::Kind::Blocking,
             missing: &std::collections::BTreeMap::new(),
             node,
         };

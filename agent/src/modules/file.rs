@@ -279,6 +279,7 @@ mod tests {
             staging: Path::new("/staging"),
             shell: Path::new("/bin/sh"),
             agent: Path::new("/agent"),
+            kind: super::super::launch::Kind::NonBlocking,
             missing: &missing,
             node: &Node::example(),
         };

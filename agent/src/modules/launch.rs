@@ -21,6 +21,15 @@ pub struct Launch {
     pub delivery: Delivery,
 }
 
+/// How an action was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The requester waits for its results.
+    Blocking,
+    /// It is a transaction.
+    NonBlocking,
+}
+
 /// Where a process is started.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
@@ -28,6 +37,8 @@ pub struct Place<'a> {
     pub staging: &'a Path,
     /// Those that could not be had, by their places there, and why.
     pub missing: &'a BTreeMap<PathBuf, String>,
+    /// Whether anybody waits for the answer.
+    pub kind: Kind,
     /// The login shell of the agent's user.
     pub shell: &'a Path,
     /// This very program, which carries out some actions itself: `pxp-agent module MODULE ACTION`.

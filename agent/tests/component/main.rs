@@ -12,6 +12,7 @@
 mod commands;
 mod delivery;
 mod downloads;
+mod external;
 mod full_disk;
 mod hostile;
 mod https;
