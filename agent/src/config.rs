@@ -15,7 +15,7 @@ use daemon::config::{Fault, Source};
 use daemon::logs::LogConfig;
 use identity::Files;
 use pcp::Certname;
-use pcp_client::BrokerAddress;
+use pcp_client::{BrokerAddress, Proxy, Ways};
 use sandbox::Profile;
 
 use crate::bounds::Bounds;
@@ -33,6 +33,10 @@ pub struct Config {
     pub given: Vec<(String, Given)>,
     /// Where brokers listen, the preferred one first.
     pub brokers: Vec<BrokerAddress>,
+    /// How they are reached.
+    pub ways: Ways,
+    /// A proxy on the way over WebSocket.
+    pub proxy: Option<Proxy>,
     /// The certnames whose requests are taken; the policy may add to them.
     pub controllers: Vec<Certname>,
     /// Certificate, key, CA and CRLs.
@@ -178,6 +182,7 @@ impl Config {
         let mut reader = Reader { source, faults };
         let places = reader.or_fault("spool-dir", defaults::places());
         let brokers = reader.brokers(&file);
+        let (ways, proxy) = reader.ways(&file);
         let controllers = reader.controllers(file.controllers.as_deref());
         let log = reader.log(&file);
         let access_log = reader.access_log(&file, &log, places.as_ref());
@@ -205,6 +210,8 @@ impl Config {
             path: source.path().to_path_buf(),
             given: Vec::new(),
             brokers,
+            ways,
+            proxy,
             controllers,
             tls: tls?,
             downloads,

@@ -134,6 +134,8 @@ impl Agent {
             daemon::software("pxp-agent"),
         );
         client.max_message = config.max_message;
+        client.ways = config.ways;
+        client.proxy = config.proxy.clone();
         let (engine, commands) = engine::channel();
         let (outbox, queue) = outbox::channel();
         let (client, events) = pcp_client::start(client, &tasks);

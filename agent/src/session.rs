@@ -102,9 +102,9 @@ impl Session {
             };
             match event {
                 None => return,
-                Some(Event::Connected { welcome }) => {
-                    tracing::info!(broker = %welcome.broker, "connected");
-                    daemon::status(&format!("connected to {}", welcome.broker));
+                Some(Event::Connected { welcome, transport }) => {
+                    tracing::info!(broker = %welcome.broker, %transport, "connected");
+                    daemon::status(&format!("connected to {} over {transport}", welcome.broker));
                     self.broker = Some(welcome.broker);
                     self.engine.send(Command::Connected).await;
                 }

@@ -42,8 +42,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{Current, Identity, IdentityError};
 use pcp::ClientType;
-use pcp_client::ClientConfig;
 use pcp_client::transport::{Buffers, CLOSED, SOCKET_BUFFER};
+use pcp_client::{ClientConfig, Transport, Ways};
 use pcp_mesh::{Node, NodeConfig, Role};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -217,6 +217,8 @@ impl Broker {
                 software,
             );
             client.max_message = config.max_message;
+            // A file on its way needs a stream of its own, and so do announcements.
+            client.ways = Ways::Only(Transport::Quic);
             let (handle, events) = pcp_client::start(client, &uplinks);
             handles.push(handle.clone());
             let link = uplink::run(

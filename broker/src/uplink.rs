@@ -23,7 +23,7 @@ pub(crate) async fn run(
     let mut current: Option<SessionId> = None;
     while let Some(event) = events.recv().await {
         let input = match (event, current) {
-            (Event::Connected { welcome }, _) => {
+            (Event::Connected { welcome, .. }, _) => {
                 if let Err(fault) = expected.check(&welcome.broker) {
                     tracing::error!(broker = %welcome.broker, %fault, "not the broker that was meant");
                     handle.reconnect();

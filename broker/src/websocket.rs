@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pcp::websocket::Side;
 use pcp::{Certname, Goodbye, GoodbyeCode, Uri};
-use pcp_client::websocket::{WebSocketFault, WebSocketReader};
+use pcp_client::websocket::{WebSocketFault, WebSocketReader, WebSocketWriter};
 use pcp_mesh::SessionId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
@@ -28,7 +29,7 @@ use crate::outbox::Outbox;
 use crate::peers::{self, Line, Peer};
 use crate::session::{Context, Registered, stopping};
 use open::Opened;
-use write::Writer;
+use write::close;
 
 /// How long the end may take: our close frame out, the peer's in.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -211,7 +212,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         end = End::Closed;
     }
     drop(registered);
-    let close = match &end {
+    let last_words = match &end {
         End::Lost(WebSocketFault::Misbehaved(error)) => Some((error.code(), error.to_string())),
         End::Lost(WebSocketFault::Silent(_)) => Some((1001, "Idle Timeout".to_owned())),
         End::Refused { code, reason } => Some((*code, (*reason).to_owned())),
@@ -220,8 +221,8 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         // Said already, or nobody is there to hear it.
         End::Closed | End::Stuck | End::Lost(_) => None,
     };
-    if let Some((code, reason)) = close {
-        writer.close(code, &reason).await;
+    if let Some((code, reason)) = last_words {
+        close(&mut writer, code, &reason).await;
     }
     farewell(&mut reader, writer).await;
     end
@@ -232,7 +233,7 @@ const ALL_CONTROLLERS_LOST: &str = "All controllers disconnected.";
 
 /// Ends the connection so that our last words arrive: closing a socket with unread bytes in it would
 /// take them back.
-async fn farewell<R, W>(reader: &mut WebSocketReader<R>, mut writer: Writer<W>)
+async fn farewell<R, W>(reader: &mut WebSocketReader<R>, mut writer: WebSocketWriter<W>)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -248,10 +249,10 @@ fn split(
     stream: TlsStream<TcpStream>,
 ) -> (
     ReadHalf<TlsStream<TcpStream>>,
-    Writer<WriteHalf<TlsStream<TcpStream>>>,
+    WebSocketWriter<WriteHalf<TlsStream<TcpStream>>>,
 ) {
     let (read, write) = tokio::io::split(stream);
-    (read, Writer::new(write))
+    (read, WebSocketWriter::new(write, Side::Server))
 }
 
 /// Milliseconds since 1970.

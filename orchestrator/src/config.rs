@@ -16,7 +16,7 @@ use daemon::config::{Fault, Lasting, Size, Source};
 use daemon::logs::LogConfig;
 use identity::{Files, Revocation};
 use orchestrator_api::DEFAULT_ENVIRONMENT;
-use pcp_client::BrokerAddress;
+use pcp_client::{BrokerAddress, Ways};
 use reqwest::Url;
 
 pub use access::AccessConfig;
@@ -33,6 +33,8 @@ pub struct Config {
     pub ssl: Files,
     /// The brokers, the preferred one first.
     pub brokers: Vec<BrokerAddress>,
+    /// How they are reached. Files of tasks can be given over QUIC only.
+    pub ways: Ways,
     /// The database file.
     pub database: PathBuf,
     /// Module directories by environment. Other environments are Puppet Server's.
@@ -94,6 +96,10 @@ impl Config {
         let listen = check.listen(section.listen.as_deref(), &server);
         let allowlist = section.certificate_allowlist.take();
         let access = AccessConfig::resolve(&mut check, &file.rbac, file.rbac_consumer, allowlist);
+        let ways = match section.transport.as_deref() {
+            Some(text) => check.parsed("transport", text).unwrap_or_default(),
+            None => Ways::Auto,
+        };
         let brokers = check.brokers(section.brokers.as_deref().unwrap_or_default());
         let task_concurrency = section
             .task_concurrency
@@ -145,6 +151,7 @@ impl Config {
             listen: listen?,
             ssl: ssl?,
             brokers: brokers?,
+            ways,
             database: section
                 .database
                 .unwrap_or_else(|| defaults::DATABASE.into()),
@@ -336,6 +343,7 @@ impl fmt::Display for Config {
         writeln!(f, "  certificate-revocation: {}", self.ssl.revocation)?;
         self.access.write_allowlist(f)?;
         writeln!(f, "  brokers: {brokers:?}")?;
+        writeln!(f, "  transport: {}", self.ways)?;
         writeln!(f, "  database: {:?}", self.database)?;
         writeln!(f, "  environments {{")?;
         for (name, modulepath) in &self.environments {

@@ -158,6 +158,7 @@ impl Bound {
         );
         client.features = vec![FEATURE_CONTENT.to_owned()];
         client.max_message = self.config.max_message_size;
+        client.ways = self.config.ways;
         // Jobs are taken up before brokers can ask for their files.
         let prepared = self.prepare(library.clone()).await?;
         let mesh = mesh::connect(client, library, tasks);

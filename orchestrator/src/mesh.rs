@@ -29,7 +29,7 @@ pub(crate) fn connect(config: ClientConfig, library: Library, tasks: &Tasks) -> 
     tasks.spawn_core("mesh-receive", async move {
         while let Some(event) = events.recv().await {
             let event = match event {
-                Event::Connected { welcome } => MeshEvent::Connected {
+                Event::Connected { welcome, .. } => MeshEvent::Connected {
                     broker: welcome.broker,
                     max_message: usize::try_from(welcome.max_message).unwrap_or(usize::MAX),
                 },

@@ -21,3 +21,4 @@ mod said;
 mod sandbox;
 mod support;
 mod tasks;
+mod transports;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use daemon::config::{Lasting, Size};
 use daemon::doctor::Findings;
 use identity::{Identity, Revocation};
-use pcp_client::probe;
+use pcp_client::{Transport, probe};
 use pxp_agent::config::{Config, profile_name};
 use pxp_agent::disk::Room;
 use pxp_agent::exit::ExitCode;
@@ -262,25 +262,37 @@ async fn brokers(config: &Config, findings: &mut Findings) {
     let mut reached = false;
     let mut failures = Vec::new();
     for broker in &config.brokers {
-        // An identity is loaded for each, since the probe keeps what it is given.
-        let Ok(identity) = Identity::load(&config.tls) else {
-            return;
-        };
         let subject = format!("broker {broker}");
-        match probe::quic(broker, identity).await {
-            Ok(found) => {
-                reached = true;
-                let took = found.took.as_millis();
-                findings.ok(
-                    &subject,
-                    format_args!("{} over QUIC, {took} ms", found.broker),
-                );
+        for transport in [Transport::Quic, Transport::WebSocket] {
+            // An identity is loaded for each, since the probe keeps what it is given.
+            let Ok(identity) = Identity::load(&config.tls) else {
+                return;
+            };
+            let tried = match transport {
+                _ if !config.ways.allow(transport) => continue,
+                Transport::Quic => probe::quic(broker, identity).await,
+                Transport::WebSocket => {
+                    probe::https(broker, config.proxy.as_ref(), &identity).await
+                }
+            };
+            match tried {
+                Ok(found) => {
+                    reached = true;
+                    let took = found.took.as_millis();
+                    let way = format!("{} over {transport}, {took} ms", found.broker);
+                    findings.ok(&subject, way);
+                }
+                Err(error) => failures.push((subject.clone(), transport, error)),
             }
-            Err(error) => failures.push((subject, error)),
         }
     }
-    for (subject, error) in failures {
-        let advice = "is UDP 8142 open on the way, and the broker running?";
+    for (subject, transport, error) in failures {
+        let protocol = match transport {
+            Transport::Quic => "UDP",
+            Transport::WebSocket => "TCP",
+        };
+        let advice = format!("is {protocol} 8142 open on the way, and the broker running?");
+        let error = format!("{transport}: {error}");
         if reached {
             findings.warn(&subject, error, advice);
         } else {

@@ -15,6 +15,11 @@ impl fmt::Display for Config {
         let count = |number: Option<usize>| number.unwrap_or_default();
         let tls = &self.tls;
         writeln!(f, "broker-uris: {}", list(&self.brokers))?;
+        writeln!(f, "transport: {}", self.ways)?;
+        if let Some(proxy) = &self.proxy {
+            // Without its password.
+            writeln!(f, "broker-ws-proxy: \"{proxy}\"")?;
+        }
         writeln!(f, "controllers: {}", list(&self.controllers))?;
         writeln!(f, "ssl-cert: {}", path(&tls.cert))?;
         writeln!(f, "ssl-key: {}", path(&tls.key))?;

@@ -82,6 +82,10 @@ file! {
     Single broker_ws_uri: String,
     /// The original's key: several of them.
     List broker_ws_uris: Vec<String>,
+    /// How brokers are reached: `quic`, `websocket`, or `auto`: QUIC where UDP gets through.
+    Single transport: String,
+    /// A proxy on the way over WebSocket: `http://HOST:PORT`, `http://NAME:PASSWORD@HOST:PORT`.
+    Single broker_ws_proxy: String,
     /// The certnames whose requests are taken; the policy may add to them.
     List controllers: Vec<String>,
     /// This node's certname; as a rule Puppet's.
@@ -171,7 +175,6 @@ file! {
     Single allowed_keepalive_timeouts,
     Single association_request_ttl,
     Single association_timeout,
-    Single broker_ws_proxy,
     Single connection_timeout,
     Switch foreground,
     Single pcp_message_ttl,

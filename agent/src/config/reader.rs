@@ -8,7 +8,7 @@ use daemon::config::{Fault, Lasting, Size, Source};
 use daemon::logs::{Format, LogConfig, Target};
 use identity::{Files, Revocation};
 use pcp::Certname;
-use pcp_client::BrokerAddress;
+use pcp_client::{BrokerAddress, Proxy, Transport, Ways};
 use serde::Deserialize;
 
 use super::defaults::{self, Places};
@@ -81,6 +81,21 @@ impl Reader<'_> {
         parsed
             .filter_map(|address| self.or_fault(key, address))
             .collect()
+    }
+
+    pub(super) fn ways(&mut self, file: &File) -> (Ways, Option<Proxy>) {
+        let ways = match &file.transport {
+            None => Ways::Auto,
+            Some(text) => self.or_fault("transport", text.parse()).unwrap_or_default(),
+        };
+        let key = "broker-ws-proxy";
+        let proxy = file.broker_ws_proxy.as_deref().filter(|p| !p.is_empty());
+        let proxy = proxy.and_then(|text| self.or_fault(key, text.parse()));
+        if proxy.is_some() && ways == Ways::Only(Transport::Quic) {
+            let hint = "QUIC goes through no proxy: set transport to auto or websocket";
+            self.fault(key, "cannot be used with transport: quic", Some(hint));
+        }
+        (ways, proxy)
     }
 
     /// None at all is no fault: a file of the original names none, and the policy may.

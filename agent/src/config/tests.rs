@@ -119,6 +119,8 @@ fn every_key_of_the_original_is_known() {
         "task-cache-dir": "/t", "task-cache-dir-purge-ttl": "0d",
         "task-download-connect-timeout": 7, "task-download-timeout": 8}"#;
     let config = load(text).unwrap();
+    let proxy = config.proxy.map(|proxy| proxy.to_string());
+    assert_eq!(proxy.as_deref(), Some("http://p:1"));
     assert_eq!(config.access_log, Some(PathBuf::from("/l/pcp-access.log")));
     assert_eq!(config.downloads.proxy.as_deref(), Some("http://p:2"));
     assert_eq!(config.downloads.primaries.len(), 1);
@@ -127,6 +129,36 @@ fn every_key_of_the_original_is_known() {
     assert_eq!(config.max_message, 1024);
     assert_eq!(config.modules_dir, PathBuf::from("/m"));
     assert_eq!(config.log.target, Target::File("/l/agent.log".into()));
+}
+
+#[test]
+fn the_ways_to_brokers_are_chosen_and_a_proxy_needs_one_that_it_is_on() {
+    let with = |text: &str| load(&format!("{ORIGINAL}\n{text}"));
+    assert_eq!(with("").unwrap().ways, Ways::Auto);
+    let config =
+        with("transport: websocket\nbroker-ws-proxy: \"http://me:s3cret@proxy:3128\"").unwrap();
+    assert_eq!(config.ways, Ways::Only(pcp_client::Transport::WebSocket));
+    assert!(!config.to_string().contains("s3cret"));
+    for (text, wanted) in [
+        (
+            "transport: udp",
+            "transport: \"udp\" is not auto, quic or websocket",
+        ),
+        (
+            "broker-ws-proxy: \"proxy:3128\"",
+            "broker-ws-proxy: a proxy is written http://",
+        ),
+        (
+            "transport: quic\nbroker-ws-proxy: \"http://proxy:3128\"",
+            "broker-ws-proxy: cannot be used with transport: quic",
+        ),
+    ] {
+        let faults = with(text).unwrap_err();
+        assert!(
+            faults.iter().any(|fault| fault.contains(wanted)),
+            "{faults:?}"
+        );
+    }
 }
 
 #[test]
@@ -215,6 +247,7 @@ fn the_shipped_file_shows_the_defaults() {
     let examples = [
         "primary-uris",
         "master-proxy",
+        "broker-ws-proxy",
         "ssldir",
         "certname",
         "pcp-access-logfile",

@@ -1,12 +1,17 @@
 //! What a client needs to know: who it is, where brokers are, and how patient it shall be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use identity::Current;
 use pcp::ClientType;
 
 use crate::address::BrokerAddress;
 use crate::backoff::Backoff;
+use crate::dial::QUIC_HEAD_START;
+use crate::proxy::Proxy;
+use crate::reprobe::PROBE_BASE;
+use crate::way::Ways;
 
 /// Everything a client is started with.
 #[derive(Debug, Clone)]
@@ -25,10 +30,19 @@ pub struct ClientConfig {
     pub max_message: usize,
     /// How long to wait between attempts.
     pub backoff: Backoff,
+    /// Which ways to take.
+    pub ways: Ways,
+    /// A proxy on the way over WebSocket, and over HTTPS for files. QUIC never goes through it.
+    pub proxy: Option<Proxy>,
+    /// How much earlier QUIC is tried than WebSocket.
+    pub head_start: Duration,
+    /// About how long after a session over WebSocket has begun QUIC is tried again; later the pauses
+    /// grow.
+    pub probe_base: Duration,
 }
 
 impl ClientConfig {
-    /// A configuration with the default backoff and message limit, and no features.
+    /// A configuration with the default backoff and message limit, both ways, and no features.
     #[must_use]
     pub fn new(
         brokers: Vec<BrokerAddress>,
@@ -44,6 +58,10 @@ impl ClientConfig {
             features: Vec::new(),
             max_message: pcp::message::DEFAULT_MAX_MESSAGE,
             backoff: Backoff::default(),
+            ways: Ways::Auto,
+            proxy: None,
+            head_start: QUIC_HEAD_START,
+            probe_base: PROBE_BASE,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Files over the mesh: asking the peer for one by its digest, and answering such a question. Each
 //! file has a bidirectional stream of its own, so it holds up no message, and QUIC's flow control is
-//! all the buffering there is.
+//! all the buffering there is. A client on WebSocket asks its broker over HTTPS instead.
 
 use std::io;
 use std::pin::Pin;
@@ -8,13 +8,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use hyper::StatusCode;
 use pcp::frame::{self, MAX_CONTENT_PAYLOAD};
-use pcp::{ContentError, Digest, Frame};
+use pcp::{ContentError, ContentErrorCode, Digest, Frame};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::http::{self, GetError, HttpBody, HttpError};
+use crate::session::Origin;
 use crate::stream::{FrameStream, StreamError};
+use crate::tcp::{self, Stream, TcpError};
 
 /// How long the answer to a content request may take: the question may go up to the orchestrator,
 /// which may have to ask Puppet Server.
@@ -50,9 +54,16 @@ pub struct Content {
 #[derive(Debug)]
 pub struct ContentReader {
     start: Bytes,
-    stream: RecvStream,
+    stream: Source,
     left: u64,
     stalled: Pin<Box<Sleep>>,
+}
+
+/// Where the bytes come from.
+#[derive(Debug)]
+enum Source {
+    Quic(RecvStream),
+    Https(Box<HttpBody<Stream>>),
 }
 
 /// Why a file cannot be had.
@@ -76,6 +87,12 @@ pub enum FetchError {
     /// The answer cannot be read.
     #[error("the answer to the content request cannot be read")]
     Answer(#[source] StreamError),
+    /// There is no connection for the question.
+    #[error("the broker cannot be asked over HTTPS")]
+    Tcp(#[source] TcpError),
+    /// The broker does not answer over HTTPS.
+    #[error("the broker does not answer the content request")]
+    Http(#[source] HttpError),
 }
 
 /// Why a content request was not answered to its end.
@@ -129,16 +146,59 @@ async fn ask(connection: &Connection, digest: Digest) -> Result<Content, FetchEr
     match frames.next().await.map_err(FetchError::Answer)? {
         Some(Frame::ContentHeader(size)) => {
             let (start, stream) = frames.into_rest();
-            let reader = ContentReader {
-                start,
-                stream,
-                left: size,
-                stalled: Box::pin(sleep(STALL_TIMEOUT)),
-            };
-            Ok(Content { size, reader })
+            Ok(Content::new(size, start, Source::Quic(stream)))
         }
         Some(Frame::ContentError(error)) => Err(FetchError::Refused(error)),
         _ => Err(FetchError::Answer(StreamError::Unexpected)),
+    }
+}
+
+/// Asks a broker for a file over HTTPS.
+pub(crate) async fn fetch_over_https(
+    origin: &Origin,
+    digest: Digest,
+) -> Result<Content, FetchError> {
+    let asked = async {
+        let identity = origin.identity.get();
+        let connected = tcp::connect(&origin.address, origin.proxy.as_ref(), &identity).await;
+        let (_, stream) = connected.map_err(FetchError::Tcp)?;
+        let (host, path) = (origin.address.to_string(), format!("/content/{digest}"));
+        match http::get(stream, &host, &path).await {
+            Ok((size, body)) => Ok(Content::new(
+                size,
+                Bytes::new(),
+                Source::Https(Box::new(body)),
+            )),
+            Err(GetError::Http(error)) => Err(FetchError::Http(error)),
+            Err(GetError::Refused { status, reason }) => Err(FetchError::Refused(ContentError {
+                code: code(status),
+                message: reason,
+            })),
+        }
+    };
+    let answered = timeout(ANSWER_TIMEOUT, asked).await;
+    answered.map_err(|_| FetchError::TimedOut)?
+}
+
+/// What a broker means by an HTTP status.
+fn code(status: StatusCode) -> ContentErrorCode {
+    match status {
+        StatusCode::NOT_FOUND => ContentErrorCode::NotFound,
+        StatusCode::TOO_MANY_REQUESTS => ContentErrorCode::Busy,
+        StatusCode::FORBIDDEN => ContentErrorCode::Unauthorized,
+        _ => ContentErrorCode::Unavailable,
+    }
+}
+
+impl Content {
+    fn new(size: u64, start: Bytes, stream: Source) -> Self {
+        let reader = ContentReader {
+            start,
+            stream,
+            left: size,
+            stalled: Box::pin(sleep(STALL_TIMEOUT)),
+        };
+        Self { size, reader }
     }
 }
 
@@ -237,7 +297,11 @@ impl AsyncRead for ContentReader {
         }
         let before = buffer.filled().len();
         if this.start.is_empty() {
-            match Pin::new(&mut this.stream).poll_read(context, buffer) {
+            let read = match &mut this.stream {
+                Source::Quic(stream) => Pin::new(stream).poll_read(context, buffer),
+                Source::Https(body) => Pin::new(body).poll_read(context, buffer),
+            };
+            match read {
                 Poll::Ready(result) => result?,
                 Poll::Pending => {
                     ready!(this.stalled.as_mut().poll(context));

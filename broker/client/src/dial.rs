@@ -1,34 +1,30 @@
-//! From a broker's address to an open session: resolve the host, try its addresses, shake hands, say
-//! hello. Every step has its time-out, so that an attempt always ends.
+//! From a broker's address to an open session: QUIC with a head start before WebSocket, the handshakes
+//! of both at the same time where need be, and a hello on the one that was first. Every step has its
+//! time-out, so that an attempt always ends.
+//!
+//! Only one of the two ever says hello. A session exists from its hello on, so an attempt never leaves
+//! two that supersede each other.
 
-mod race;
+mod error;
+mod quic;
+mod websocket;
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::{Identity, IdentityError};
-use pcp::frame::{self, MAX_SESSION_PAYLOAD};
-use pcp::{
-    Certname, ClientEvent, ClientSession, ClientType, Frame, Goodbye, Hello, PeerMisbehaved, Retry,
-    Welcome,
-};
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig};
-use quinn::{
-    ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, SendStream, TokioRuntime,
-    WriteError,
-};
-use tokio::net::lookup_host;
+use identity::Identity;
+use pcp::{Certname, ClientEvent, Frame, Hello, Welcome};
+use quinn::Connection;
 use tokio::time::{sleep, timeout};
 
 use crate::address::BrokerAddress;
 use crate::config::ClientConfig;
-use crate::stream::{FrameStream, StreamError};
-use crate::transport::{self, Buffers};
-
-/// How long the resolver may take: its own time-outs add up to more when a server is down.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::session::Line;
+use crate::way::{Transport, Ways};
+pub(crate) use error::DialError;
+use quic::Sockets;
+use websocket::Upgraded;
 
 /// How long QUIC's handshake may take. Its packets are sent again after 1, 3 and 7 seconds, and a
 /// broker under a reconnect storm answers late rather than never.
@@ -41,30 +37,35 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// a busy broker needs to look at it.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(500);
 
-/// How much later the next address of the same host is tried while the one before has not answered:
-/// the value of RFC 8305.
-const HEAD_START: Duration = Duration::from_millis(250);
+/// How much earlier than WebSocket QUIC is tried where it was the way the last time, or never yet: a
+/// broker that is busy with ten thousand clients answers within it.
+pub(crate) const QUIC_HEAD_START: Duration = Duration::from_secs(5);
 
-/// The most addresses of one host that are tried.
-const MAX_ADDRESSES: usize = 8;
+/// The same where UDP did not get through the last time.
+const SHORT_HEAD_START: Duration = Duration::from_secs(1);
 
-/// The sockets that we dial from, one for each family, bound when first needed.
-#[derive(Debug)]
+/// What dials: QUIC's sockets, and what was found out about the network.
+#[derive(Debug, Default)]
 pub(crate) struct Dialler {
-    ipv4: Option<Endpoint>,
-    ipv6: Option<Endpoint>,
-    /// [`transport::bind`]; in tests, a host that lacks a family.
-    bind: fn(SocketAddr, Option<usize>) -> io::Result<(UdpSocket, Buffers)>,
+    sockets: Sockets,
+    /// Whether the last session came about over WebSocket.
+    udp_blocked: bool,
 }
 
-impl Default for Dialler {
-    fn default() -> Self {
-        Self {
-            ipv4: None,
-            ipv6: None,
-            bind: transport::bind,
-        }
-    }
+/// A broker at the other end of a handshake, to which nothing has been said yet.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    pub(crate) address: SocketAddr,
+    pub(crate) broker: Certname,
+    /// By which the broker's certificate was verified.
+    identity: Arc<Identity>,
+    way: ReachedBy,
+}
+
+#[derive(Debug)]
+enum ReachedBy {
+    Quic(Connection),
+    WebSocket(Box<Upgraded>),
 }
 
 /// A session that the broker has welcomed us to.
@@ -73,67 +74,7 @@ pub(crate) struct Welcomed {
     pub(crate) broker: Certname,
     pub(crate) address: SocketAddr,
     pub(crate) welcome: Welcome,
-    pub(crate) connection: Connection,
-    /// By which the broker's certificate was verified.
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) session: ClientSession,
-    pub(crate) frames: FrameStream,
-    pub(crate) send: SendStream,
-}
-
-/// Why no session came about.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
-    #[error("host {host:?} cannot be resolved")]
-    Resolve {
-        host: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("host {0:?} cannot be resolved in {s} s", s = RESOLVE_TIMEOUT.as_secs())]
-    ResolveTimedOut(String),
-    #[error("host {0:?} has no address")]
-    NoAddress(String),
-    #[error("no socket to dial from")]
-    Socket(#[source] io::Error),
-    #[error("our certificates do not give a TLS configuration")]
-    Identity(#[source] IdentityError),
-    #[error("our TLS configuration does not fit QUIC")]
-    Tls(#[source] NoInitialCipherSuite),
-    #[error("{address} cannot be dialled")]
-    Connect {
-        address: SocketAddr,
-        #[source]
-        source: ConnectError,
-    },
-    #[error("the handshake with {address} failed")]
-    Handshake {
-        address: SocketAddr,
-        #[source]
-        source: ConnectionError,
-    },
-    #[error("no answer from {address} (UDP) in {s} s", s = HANDSHAKE_TIMEOUT.as_secs())]
-    HandshakeTimedOut { address: SocketAddr },
-    #[error("the broker's certificate has no certname")]
-    Certname(#[source] IdentityError),
-    #[error("the session could not be opened")]
-    Open(#[source] ConnectionError),
-    #[error("the hello could not be sent")]
-    Hello(#[source] WriteError),
-    #[error("the broker did not answer the hello")]
-    Answer(#[source] StreamError),
-    #[error("the broker did not answer the hello in {s} s", s = HELLO_TIMEOUT.as_secs())]
-    HelloTimedOut,
-    #[error("the broker closed the session before its welcome")]
-    Closed,
-    #[error("the broker broke the protocol")]
-    Misbehaved(#[source] PeerMisbehaved),
-    #[error("the broker says that it is {said}, its certificate says {certname}")]
-    OtherCertname { said: Certname, certname: Certname },
-    #[error("the broker asks to come back in {} s: {}", .0.seconds, .0.reason)]
-    Retry(Retry),
-    #[error("the broker refuses us: {}", .0.reason)]
-    Refused(Goodbye),
+    pub(crate) line: Line,
 }
 
 impl Dialler {
@@ -144,261 +85,167 @@ impl Dialler {
         config: &ClientConfig,
         started: u64,
     ) -> Result<Welcomed, DialError> {
-        let identity = config.identity.get();
-        let (address, connection) = self.connection(broker, config, &identity).await?;
-        let hello = hello(address, &connection, config, identity, started);
-        let result = timeout(HELLO_TIMEOUT, hello).await;
-        let result = result.unwrap_or(Err(DialError::HelloTimedOut));
-        if result.is_err() {
-            connection.close(transport::CLOSED, b"");
-        }
-        result
+        let reached = self.reach(broker, config).await?;
+        let websocket = matches!(reached.way, ReachedBy::WebSocket(_));
+        let welcomed = reached.greet(config, started).await?;
+        self.udp_blocked = websocket && config.ways == Ways::Auto;
+        Ok(welcomed)
     }
 
-    /// Dials a broker, sees that it has nothing against us, and leaves before any hello.
-    pub(crate) async fn shake_hands(
+    /// Dials a broker over QUIC, and sees that it has nothing against us.
+    pub(crate) async fn reach_over_quic(
         &mut self,
         broker: &BrokerAddress,
         config: &ClientConfig,
-    ) -> Result<(SocketAddr, Certname), DialError> {
-        let identity = config.identity.get();
-        let (address, connection) = self.connection(broker, config, &identity).await?;
-        let certname = peer(&connection)?;
+    ) -> Result<Reached, DialError> {
+        let reached = self
+            .sockets
+            .connect(broker, config, config.identity.get())
+            .await?;
         // In TLS 1.3 a client is done before the server has looked at its certificate.
-        if let Ok(source) = timeout(SECOND_THOUGHTS, connection.closed()).await {
+        if let ReachedBy::Quic(connection) = &reached.way
+            && let Ok(source) = timeout(SECOND_THOUGHTS, connection.closed()).await
+        {
+            let address = reached.address;
             return Err(DialError::Handshake { address, source });
         }
-        connection.close(transport::CLOSED, b"");
-        Ok((address, certname))
+        Ok(reached)
     }
 
-    /// A connection to the address of the broker that answers first.
-    async fn connection(
+    /// Shakes hands by whichever way gets through first.
+    async fn reach(
         &mut self,
         broker: &BrokerAddress,
         config: &ClientConfig,
-        identity: &Identity,
-    ) -> Result<(SocketAddr, Connection), DialError> {
-        let addresses = resolve(broker).await?;
-        let quic = quic_config(config, identity)?;
-        let endpoints = self.endpoints(addresses, &config.client_type)?;
-        let mut attempts = Vec::with_capacity(endpoints.len());
-        for (number, (address, endpoint)) in (0..).zip(endpoints) {
-            let connecting = connect(endpoint, quic.clone(), address, broker.host.clone());
-            attempts.push(async move {
-                sleep(HEAD_START * number).await;
-                connecting.await
-            });
+    ) -> Result<Reached, DialError> {
+        let identity = config.identity.get();
+        match config.ways {
+            Ways::Only(Transport::Quic) => {
+                return self.sockets.connect(broker, config, identity).await;
+            }
+            Ways::Only(Transport::WebSocket) => {
+                return websocket::upgrade(broker, config, identity).await;
+            }
+            Ways::Auto => {}
         }
-        let first = race::first_success(attempts).await;
-        first.unwrap_or_else(|| Err(DialError::NoAddress(broker.host.clone())))
-    }
-
-    /// The addresses that can be dialled from here, each with its socket. A host that has no IPv6
-    /// dials a broker's other addresses; only when no address can be dialled, that is an error.
-    fn endpoints(
-        &mut self,
-        addresses: Vec<SocketAddr>,
-        client_type: &ClientType,
-    ) -> Result<Vec<(SocketAddr, Endpoint)>, DialError> {
-        let mut endpoints = Vec::with_capacity(addresses.len());
-        let mut failure = None;
-        for address in addresses {
-            match self.endpoint(address, client_type) {
-                Ok(endpoint) => endpoints.push((address, endpoint)),
-                Err(error) => failure = Some(error),
+        let head_start = if self.udp_blocked {
+            config.head_start.min(SHORT_HEAD_START)
+        } else {
+            config.head_start
+        };
+        let quic = self.sockets.connect(broker, config, Arc::clone(&identity));
+        let mut quic = Box::pin(quic);
+        let mut no_quic = tokio::select! {
+            biased;
+            done = &mut quic => match done {
+                Err(error) if !error.is_the_broker_s_word() => Some(error),
+                done => return done,
+            },
+            () = sleep(head_start) => None,
+        };
+        let mut websocket = Box::pin(websocket::upgrade(broker, config, identity));
+        let mut no_websocket = None;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut quic, if no_quic.is_none() => match done {
+                    Err(error) if !error.is_the_broker_s_word() => no_quic = Some(error),
+                    done => return done,
+                },
+                done = &mut websocket, if no_websocket.is_none() => match done {
+                    Err(error) if !error.is_the_broker_s_word() => no_websocket = Some(error),
+                    done => return done,
+                },
+            }
+            if let (Some(quic), Some(websocket)) = (&no_quic, &no_websocket) {
+                return Err(DialError::NoWay {
+                    quic: daemon::error_chain(quic),
+                    websocket: daemon::error_chain(websocket),
+                });
             }
         }
-        match failure {
-            Some(error) if endpoints.is_empty() => Err(error),
-            _ => Ok(endpoints),
-        }
     }
 
-    /// The socket for an address. One whose driver has died (the network stack was taken away) is
-    /// replaced.
-    fn endpoint(
-        &mut self,
-        address: SocketAddr,
-        client_type: &ClientType,
-    ) -> Result<Endpoint, DialError> {
-        let (slot, any) = if address.is_ipv4() {
-            (&mut self.ipv4, IpAddr::from(Ipv4Addr::UNSPECIFIED))
-        } else {
-            (&mut self.ipv6, IpAddr::from(Ipv6Addr::UNSPECIFIED))
-        };
-        if let Some(endpoint) = slot {
-            return Ok(endpoint.clone());
-        }
-        // An agent talks to one peer; controllers and links take what thousands send at once.
-        let buffer = (*client_type != ClientType::agent()).then_some(transport::SOCKET_BUFFER);
-        let (socket, _) =
-            (self.bind)(SocketAddr::new(any, 0), buffer).map_err(DialError::Socket)?;
-        let endpoint = Endpoint::new(
-            EndpointConfig::default(),
-            None,
-            socket,
-            Arc::new(TokioRuntime),
-        );
-        let endpoint = endpoint.map_err(DialError::Socket)?;
-        *slot = Some(endpoint.clone());
-        Ok(endpoint)
+    /// A session has moved to QUIC: UDP gets through again.
+    pub(crate) fn quic_is_back(&mut self) {
+        self.udp_blocked = false;
     }
 
     /// Forgets the sockets, so that the next attempt binds new ones.
     pub(crate) fn reset(&mut self) {
-        (self.ipv4, self.ipv6) = (None, None);
+        self.sockets = Sockets::default();
     }
 
     /// Waits until what was closed is closed for the peers too.
     pub(crate) async fn wait_idle(&self) {
-        for endpoint in [&self.ipv4, &self.ipv6].into_iter().flatten() {
-            endpoint.wait_idle().await;
-        }
+        self.sockets.wait_idle().await;
     }
 }
 
-impl DialError {
-    /// Whether new sockets may help.
-    pub(crate) fn is_socket(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect {
-                source: ConnectError::EndpointStopping,
-                ..
+impl Reached {
+    /// Says hello, and takes the welcome.
+    pub(crate) async fn greet(
+        self,
+        config: &ClientConfig,
+        started: u64,
+    ) -> Result<Welcomed, DialError> {
+        let hello = Frame::Hello(Hello {
+            client_type: config.client_type.clone(),
+            software: config.software.clone(),
+            features: config.features.clone(),
+            started,
+        });
+        let Self {
+            address,
+            broker,
+            identity,
+            way,
+        } = self;
+        let greeted = match way {
+            ReachedBy::Quic(connection) => {
+                let greeting = quic::greet(&connection, identity, hello, config);
+                let greeted = timeout(HELLO_TIMEOUT, greeting).await;
+                let greeted = greeted.unwrap_or(Err(DialError::HelloTimedOut));
+                if greeted.is_err() {
+                    connection.close(crate::transport::CLOSED, b"");
+                }
+                greeted
             }
-        )
-    }
-}
-
-async fn resolve(broker: &BrokerAddress) -> Result<Vec<SocketAddr>, DialError> {
-    let host = || broker.host.clone();
-    let lookup = lookup_host((broker.host.as_str(), broker.port));
-    let found = timeout(RESOLVE_TIMEOUT, lookup)
-        .await
-        .map_err(|_| DialError::ResolveTimedOut(host()))?
-        .map_err(|source| DialError::Resolve {
-            host: host(),
-            source,
-        })?;
-    Ok(found.take(MAX_ADDRESSES).collect())
-}
-
-/// Built for each attempt, so that certificates that were replaced meanwhile are used.
-fn quic_config(
-    config: &ClientConfig,
-    identity: &Identity,
-) -> Result<quinn::ClientConfig, DialError> {
-    let tls = identity.client_config(&[pcp::ALPN]);
-    let tls = tls.map_err(DialError::Identity)?;
-    let quic = QuicClientConfig::try_from(tls).map_err(DialError::Tls)?;
-    let mut quic = quinn::ClientConfig::new(Arc::new(quic));
-    let transport = transport::client(&config.client_type, config.offers_content());
-    quic.transport_config(Arc::new(transport));
-    Ok(quic)
-}
-
-async fn connect(
-    endpoint: Endpoint,
-    quic: quinn::ClientConfig,
-    address: SocketAddr,
-    host: String,
-) -> Result<(SocketAddr, Connection), DialError> {
-    let connecting = endpoint
-        .connect_with(quic, address, &host)
-        .map_err(|source| DialError::Connect { address, source })?;
-    let connected = timeout(HANDSHAKE_TIMEOUT, connecting).await;
-    let connection = connected
-        .map_err(|_| DialError::HandshakeTimedOut { address })?
-        .map_err(|source| DialError::Handshake { address, source })?;
-    Ok((address, connection))
-}
-
-async fn hello(
-    address: SocketAddr,
-    connection: &Connection,
-    config: &ClientConfig,
-    identity: Arc<Identity>,
-    started: u64,
-) -> Result<Welcomed, DialError> {
-    let broker = peer(connection)?;
-    let (mut send, receive) = connection.open_bi().await.map_err(DialError::Open)?;
-    // It fails only when the stream has been stopped, which writing tells.
-    drop(send.set_priority(transport::SESSION_PRIORITY));
-    let hello = frame::to_bytes(&Frame::Hello(Hello {
-        client_type: config.client_type.clone(),
-        software: config.software.clone(),
-        features: config.features.clone(),
-        started,
-    }));
-    let written = send.write_chunk(hello).await;
-    let mut frames = FrameStream::new(receive, MAX_SESSION_PAYLOAD);
-    let mut session = ClientSession::new(&config.client_type);
-    // A broker that refuses our certificate closes the connection; reading tells why, and better
-    // than the failed write.
-    let answer = match (frames.next().await, written) {
-        (Ok(Some(frame)), _) => frame,
-        (Ok(None), Ok(())) => return Err(DialError::Closed),
-        (Ok(None), Err(error)) => return Err(DialError::Hello(error)),
-        (Err(error), _) => return Err(DialError::Answer(error)),
-    };
-    match session.handle(answer).map_err(DialError::Misbehaved)? {
-        ClientEvent::Welcome(welcome) if welcome.broker != broker => {
-            Err(DialError::OtherCertname {
+            ReachedBy::WebSocket(upgraded) => {
+                let greeting = websocket::greet(upgraded, identity, &broker, hello, config);
+                let greeted = timeout(HELLO_TIMEOUT, greeting).await;
+                greeted.unwrap_or(Err(DialError::HelloTimedOut))
+            }
+        };
+        let (welcome, line) = greeted?;
+        if welcome.broker != broker {
+            return Err(DialError::OtherCertname {
                 said: welcome.broker,
                 certname: broker,
-            })
+            });
         }
-        ClientEvent::Welcome(welcome) => Ok(Welcomed {
+        Ok(Welcomed {
             broker,
             address,
             welcome,
-            connection: connection.clone(),
-            identity,
-            session,
-            frames,
-            send,
-        }),
+            line,
+        })
+    }
+
+    /// Leaves without a word.
+    pub(crate) fn leave(self) {
+        if let ReachedBy::Quic(connection) = self.way {
+            connection.close(crate::transport::CLOSED, b"");
+        }
+    }
+}
+
+/// What the broker's first frame means.
+fn answer(event: ClientEvent) -> Result<Welcome, DialError> {
+    match event {
+        ClientEvent::Welcome(welcome) => Ok(welcome),
         ClientEvent::Retry(retry) => Err(DialError::Retry(retry)),
         ClientEvent::Goodbye(goodbye) => Err(DialError::Refused(goodbye)),
         ClientEvent::Message(_) | ClientEvent::Link(_) => Err(DialError::Closed),
-    }
-}
-
-/// The certname in the broker's verified certificate.
-fn peer(connection: &Connection) -> Result<Certname, DialError> {
-    let certificates = transport::peer_certificates(connection);
-    identity::peer_certname(&certificates).map_err(DialError::Certname)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn without_ipv6(
-        address: SocketAddr,
-        buffer: Option<usize>,
-    ) -> io::Result<(UdpSocket, Buffers)> {
-        if address.is_ipv6() {
-            // What Linux says when it was started with ipv6.disable=1.
-            return Err(io::Error::other("Address family not supported by protocol"));
-        }
-        transport::bind(address, buffer)
-    }
-
-    #[tokio::test]
-    async fn a_host_without_ipv6_dials_a_broker_s_other_addresses() {
-        let mut dialler = Dialler {
-            bind: without_ipv6,
-            ..Dialler::default()
-        };
-        let ipv6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 1);
-        let ipv4 = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-        let agent = ClientType::agent();
-        let endpoints = dialler.endpoints(vec![ipv6, ipv4], &agent).expect("IPv4");
-        let addresses: Vec<_> = endpoints.iter().map(|(address, _)| *address).collect();
-        assert_eq!(addresses, [ipv4]);
-        let error = dialler.endpoints(vec![ipv6], &agent).expect_err("no way");
-        assert!(matches!(error, DialError::Socket(_)), "{error}");
     }
 }

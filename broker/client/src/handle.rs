@@ -8,13 +8,12 @@ use pcp::message::INLINE_LIMIT;
 use pcp::{Certname, Digest, Frame, LinkFrame, Message, Uri};
 use quinn::Connection;
 use tokio::sync::mpsc::error::TrySendError as QueueError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::content::{self, Content, FetchError};
-use crate::session::LARGE_DEADLINE;
-use crate::stream;
+use crate::session::{Origin, Queued};
+use crate::way::Transport;
 
 /// Sends on whatever session is open. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,8 +37,10 @@ pub enum State {
     Connected {
         /// The broker's certname, from its certificate.
         broker: Certname,
-        /// Where it is.
+        /// Where it is; where a proxy is in between, where that is.
         address: SocketAddr,
+        /// What carries the session.
+        transport: Transport,
         /// Since when.
         since: SystemTime,
     },
@@ -81,15 +82,22 @@ pub enum TrySendError {
 /// The sending side of an open session.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pub(crate) outgoing: mpsc::Sender<Frame>,
-    pub(crate) connection: Connection,
+    pub(crate) outgoing: mpsc::Sender<Queued>,
     /// One permit for each large message on its way.
     pub(crate) large: Arc<Semaphore>,
-    /// Large messages that are being sent, or have not all arrived yet.
-    pub(crate) arriving: TaskTracker,
     /// The smaller of the broker's limit and our own.
     pub(crate) max_message: usize,
-    pub(crate) tasks: daemon::Tasks,
+    /// Ends the session.
+    pub(crate) cut: CancellationToken,
+    /// Where files are asked for.
+    pub(crate) way: Way,
+}
+
+/// What carries a session, as far as its files need to know.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    Quic(Connection),
+    WebSocket(Arc<Origin>),
 }
 
 impl Default for State {
@@ -134,21 +142,22 @@ impl ClientHandle {
     }
 
     /// Sends a message; waits while the session's queue is full. `Ok` means handed to the transport:
-    /// only an answer shows that it arrived. Messages up to the inline limit stay in order; a larger
-    /// one has a stream of its own and may be overtaken.
+    /// only an answer shows that it arrived. Messages up to the inline limit stay in order; over QUIC a
+    /// larger one has a stream of its own and may be overtaken.
     ///
     /// # Errors
     /// [`SendError`].
     pub async fn send(&self, message: Message) -> Result<(), SendError> {
         let session = self.open_session()?;
         session.check(&message)?;
-        if message.size() > INLINE_LIMIT {
-            let permit = Arc::clone(&session.large).acquire_owned().await;
-            session.start_large(message, permit.map_err(|_| SendError::NotConnected)?);
-            Ok(())
+        let place = if message.size() > INLINE_LIMIT {
+            let place = Arc::clone(&session.large).acquire_owned().await;
+            Some(place.map_err(|_| SendError::NotConnected)?)
         } else {
-            session.queue(Frame::Message(message)).await
-        }
+            None
+        };
+        let frame = Frame::Message(message);
+        session.queue(Queued { frame, place }).await
     }
 
     /// Sends a message if that needs no waiting.
@@ -163,23 +172,28 @@ impl ClientHandle {
         if let Err(error) = session.check(&message) {
             return Err(TrySendError::Refused(Box::new(message), error));
         }
-        if message.size() > INLINE_LIMIT {
-            let Ok(permit) = Arc::clone(&session.large).try_acquire_owned() else {
-                return Err(TrySendError::Full(Box::new(message)));
-            };
-            session.start_large(message, permit);
-            return Ok(());
-        }
-        match session.outgoing.try_send(Frame::Message(message)) {
-            Err(QueueError::Full(Frame::Message(message))) => {
-                Err(TrySendError::Full(Box::new(message)))
+        let place = if message.size() > INLINE_LIMIT {
+            match Arc::clone(&session.large).try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => return Err(TrySendError::Full(Box::new(message))),
             }
-            Err(QueueError::Closed(Frame::Message(message))) => Err(TrySendError::Refused(
+        } else {
+            None
+        };
+        let frame = Frame::Message(message);
+        let (back, closed) = match session.outgoing.try_send(Queued { frame, place }) {
+            Ok(()) => return Ok(()),
+            Err(QueueError::Full(queued)) => (queued, false),
+            Err(QueueError::Closed(queued)) => (queued, true),
+        };
+        match back.frame {
+            Frame::Message(message) if closed => Err(TrySendError::Refused(
                 Box::new(message),
                 SendError::NotConnected,
             )),
+            Frame::Message(message) => Err(TrySendError::Full(Box::new(message))),
             // The queue gives back what it was given, which is a message.
-            Ok(()) | Err(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -188,7 +202,7 @@ impl ClientHandle {
     /// # Errors
     /// [`SendError`].
     pub async fn send_link(&self, frame: LinkFrame) -> Result<(), SendError> {
-        self.open_session()?.queue(Frame::Link(frame)).await
+        self.open_session()?.queue(Frame::Link(frame).into()).await
     }
 
     /// Sends a link frame if that needs no waiting.
@@ -202,7 +216,7 @@ impl ClientHandle {
             .map_err(|_| LinkSendError::NotConnected)?;
         session
             .outgoing
-            .try_send(Frame::Link(frame))
+            .try_send(Frame::Link(frame).into())
             .map_err(|error| match error {
                 QueueError::Full(_) => LinkSendError::Full,
                 QueueError::Closed(_) => LinkSendError::NotConnected,
@@ -215,15 +229,16 @@ impl ClientHandle {
     /// [`FetchError`].
     pub async fn fetch(&self, digest: Digest) -> Result<Content, FetchError> {
         let session = self.open_session().map_err(|_| FetchError::NotConnected)?;
-        content::fetch(&session.connection, digest).await
+        match session.way {
+            Way::Quic(connection) => content::fetch(&connection, digest).await,
+            Way::WebSocket(origin) => content::fetch_over_https(&origin, digest).await,
+        }
     }
 
     /// Drops the session, if there is one; the client dials anew.
     pub fn reconnect(&self) {
         if let Ok(session) = self.open_session() {
-            session
-                .connection
-                .close(crate::transport::CLOSED, b"reconnecting");
+            session.cut.cancel();
         }
     }
 
@@ -259,31 +274,8 @@ impl Session {
         Ok(())
     }
 
-    async fn queue(&self, frame: Frame) -> Result<(), SendError> {
-        let sent = self.outgoing.send(frame).await;
+    async fn queue(&self, queued: Queued) -> Result<(), SendError> {
+        let sent = self.outgoing.send(queued).await;
         sent.map_err(|_| SendError::NotConnected)
-    }
-
-    /// Writes a large message beside the session stream. The permit is free again when it is handed to
-    /// QUIC.
-    fn start_large(&self, message: Message, permit: OwnedSemaphorePermit) {
-        let connection = self.connection.clone();
-        let sending = self.arriving.track_future(async move {
-            let id = message.envelope.id;
-            let sent = timeout(LARGE_DEADLINE, stream::send_message(&connection, message)).await;
-            drop(permit);
-            match sent {
-                // It fails only with the connection, and then nothing is waited for any more.
-                Ok(Ok(stream)) => drop(stream.stopped().await),
-                Ok(Err(error)) => {
-                    let error = daemon::error_chain(&error);
-                    tracing::warn!(message_id = %id, %error, "large message not sent");
-                }
-                Err(_) => {
-                    tracing::warn!(message_id = %id, "large message not taken in time");
-                }
-            }
-        });
-        self.tasks.spawn("pcp-client-send", sending);
     }
 }

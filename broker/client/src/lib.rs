@@ -5,6 +5,9 @@
 //! waits as [`backoff`] says and dials again. Agents, orchestrators and a compiler's uplink all use
 //! it; what differs is the [`ClientConfig`].
 //!
+//! There are two ways to a broker ([`way`]): QUIC, and where UDP does not get through, WebSocket. A
+//! client on WebSocket tries QUIC again (`reprobe`, pure) and moves to it without losing a message.
+//!
 //! Read in this order: [`config`], [`backoff`] (when to dial what, pure), `dial`, `session`,
 //! [`handle`]. [`stream`], [`content`], [`transport`] and [`websocket`] are also the broker's: how frames, files and
 //! sockets behave is the same on both ends.
@@ -15,11 +18,18 @@ pub mod config;
 pub mod content;
 mod dial;
 pub mod handle;
+mod http;
 pub mod probe;
+pub mod proxy;
+mod race;
 mod redial;
+mod reprobe;
+mod resolve;
 mod session;
 pub mod stream;
+mod tcp;
 pub mod transport;
+pub mod way;
 pub mod websocket;
 
 use pcp::{LinkFrame, Message, Uri, Welcome};
@@ -30,6 +40,9 @@ pub use backoff::Backoff;
 pub use config::ClientConfig;
 pub use content::{Content, ContentQuery, FetchError};
 pub use handle::{ClientHandle, SendError, State, TrySendError};
+pub use proxy::Proxy;
+pub use tcp::TcpError;
+pub use way::{Transport, Ways};
 
 /// The feature of a client that answers content requests: it has the files of tasks.
 pub const FEATURE_CONTENT: &str = "content";
@@ -46,13 +59,16 @@ pub enum Event {
     Connected {
         /// What the broker said.
         welcome: Welcome,
+        /// What carries the session.
+        transport: Transport,
     },
     /// A message for this client. One that came on its own stream may be overtaken by shorter ones,
     /// and may still arrive after the end of its session was reported.
     Message(Message),
     /// News of the broker's clients; only on a link.
     Link(LinkFrame),
-    /// The session is over. What was sent and not answered may or may not have arrived.
+    /// The session is over. What was sent and not answered may or may not have arrived. When the client
+    /// moves to a better way the next session is open already, and what was sent has arrived.
     Disconnected {
         /// Why, for a person.
         reason: String,

@@ -7,10 +7,17 @@ use std::time::{Duration, Instant};
 
 use identity::{Current, Identity};
 use pcp::{Certname, ClientType};
+use tokio::time::timeout;
 
 use crate::address::BrokerAddress;
 use crate::config::ClientConfig;
 use crate::dial::{DialError, Dialler};
+use crate::http::{self, GetError};
+use crate::proxy::Proxy;
+use crate::tcp;
+
+/// How long a broker may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A broker that has shown its certificate and has nothing against ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +49,46 @@ pub async fn quic(broker: &BrokerAddress, identity: Identity) -> Result<Reached,
     );
     let told = |error: DialError| NotReached(daemon::error_chain(&error));
     let mut dialler = Dialler::default();
-    let (address, broker) = dialler.shake_hands(broker, &config).await.map_err(told)?;
-    let took = start.elapsed();
+    let reached = dialler.reach_over_quic(broker, &config).await;
+    let reached = reached.map_err(told)?;
+    let found = Reached {
+        broker: reached.broker.clone(),
+        address: reached.address,
+        took: start.elapsed(),
+    };
+    reached.leave();
     dialler.wait_idle().await;
-    Ok(Reached {
-        broker,
-        address,
-        took,
-    })
+    Ok(found)
+}
+
+/// Asks a broker for its state over HTTPS, on the port on which it takes WebSockets. Any answer will do.
+///
+/// # Errors
+/// [`NotReached`].
+pub async fn https(
+    broker: &BrokerAddress,
+    proxy: Option<&Proxy>,
+    identity: &Identity,
+) -> Result<Reached, NotReached> {
+    let start = Instant::now();
+    let told = |error: &dyn std::error::Error| NotReached(daemon::error_chain(error));
+    let connected = tcp::connect(broker, proxy, identity).await;
+    let (address, stream) = connected.map_err(|error| told(&error))?;
+    let certificates = tcp::peer_certificates(&stream);
+    let certname = identity::peer_certname(&certificates).map_err(|error| told(&error))?;
+    // A server of TLS 1.3 refuses our certificate only when we speak.
+    let host = broker.to_string();
+    let asking = http::get(stream, &host, "/status/v1/simple");
+    match timeout(ANSWER_TIMEOUT, asking).await {
+        Ok(Ok(_) | Err(GetError::Refused { .. })) => Ok(Reached {
+            broker: certname,
+            address,
+            took: start.elapsed(),
+        }),
+        Ok(Err(GetError::Http(error))) => Err(told(&error)),
+        Err(_) => Err(NotReached(format!(
+            "no answer from {address} (TCP) in {} s",
+            ANSWER_TIMEOUT.as_secs()
+        ))),
+    }
 }

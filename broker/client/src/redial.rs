@@ -3,17 +3,20 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pcp::GoodbyeCode;
+use pcp::{Certname, GoodbyeCode};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::Event;
 use crate::backoff::{Ended, Redial, STABLE};
 use crate::config::ClientConfig;
-use crate::dial::{DialError, Dialler, Welcomed};
+use crate::dial::{DialError, Dialler, Reached, Welcomed};
 use crate::handle::{Session, State};
-use crate::session::{self, End};
+use crate::reprobe::Reprobe;
+use crate::session::{self, Around, End, Line, Outgoing, Ran};
 use crate::transport;
+use crate::way::{Transport, Ways};
 
 /// How long we wait at the end until the broker has seen that the connection is closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -31,6 +34,7 @@ pub(crate) struct Connection {
     state: watch::Sender<State>,
     session: watch::Sender<Option<Session>>,
     redial: Redial,
+    reprobe: Reprobe,
     dialler: Dialler,
     random: fastrand::Rng,
     /// What our last hello said; each session of ours must be newer than the one before.
@@ -48,6 +52,7 @@ impl Connection {
     ) -> Self {
         Self {
             redial: Redial::new(config.backoff, config.brokers.len()),
+            reprobe: Reprobe::new(config.probe_base),
             dialler: Dialler::default(),
             random: fastrand::Rng::new(),
             started: 0,
@@ -97,44 +102,129 @@ impl Connection {
         drop(timeout(CLOSE_DEADLINE, self.dialler.wait_idle()).await);
     }
 
-    /// Runs a session; nothing when the client is to end.
+    /// Runs a session, and those that take its place over a better way; nothing when the client is to
+    /// end.
     async fn serve(&mut self, welcomed: Welcomed) -> Option<Ended> {
-        let since = Instant::now();
         let broker = welcomed.broker.clone();
-        let tasks = self.tasks.child();
-        let max_message = self.config.max_message;
-        let (session, queue) = session::open(&welcomed, max_message, tasks.clone());
+        let mut outgoing = Outgoing::new(self.tasks.child());
+        let mut since = Instant::now();
+        let mut welcomed = Some(welcomed);
+        let mut staying = None;
+        let mut cut = CancellationToken::new();
+        let mut quic = false;
+        let shutdown = self.tasks.shutdown_token();
+        let end = loop {
+            let line = match (welcomed.take(), staying.take()) {
+                (Some(new), _) => {
+                    since = Instant::now();
+                    cut = CancellationToken::new();
+                    quic = matches!(new.line, Line::Quic(_));
+                    let transport = self.tell_connected(&new, &outgoing, &cut);
+                    let connected = Event::Connected {
+                        welcome: new.welcome,
+                        transport,
+                    };
+                    if self.events.send(connected).await.is_err() {
+                        break End::Abandoned;
+                    }
+                    new.line
+                }
+                (None, Some(line)) => Line::WebSocket(line),
+                (None, None) => break End::Silent,
+            };
+            let around = Around {
+                events: &self.events,
+                config: &self.config,
+                shutdown: &shutdown,
+                cut: &cut,
+            };
+            let better = better(
+                &mut self.dialler,
+                &self.config,
+                &self.redial,
+                &mut self.reprobe,
+                &mut self.random,
+            );
+            match session::run(line, &mut outgoing, &around, better).await {
+                Ran::Ended(end) => break end,
+                Ran::Better(line, None) => staying = Some(line),
+                Ran::Better(line, Some(reached)) => {
+                    let started = next_start(&mut self.started);
+                    match reached.greet(&self.config, started).await {
+                        Ok(new) => {
+                            let reason = "moving to QUIC".to_owned();
+                            if self
+                                .events
+                                .send(Event::Disconnected { reason })
+                                .await
+                                .is_err()
+                            {
+                                break End::Abandoned;
+                            }
+                            let rest = session::drain(line, self.events.clone());
+                            self.tasks.spawn("pcp-client-drain", rest);
+                            self.dialler.quic_is_back();
+                            welcomed = Some(new);
+                        }
+                        Err(error) => {
+                            let error = daemon::error_chain(&error);
+                            tracing::info!(%broker, %error, "not moved to QUIC");
+                            staying = Some(line);
+                        }
+                    }
+                }
+            }
+        };
+        self.session.send_replace(None);
+        if quic {
+            self.reprobe.quic_ended(since.elapsed());
+        }
+        self.ended(end, &broker, since).await
+    }
+
+    fn tell_connected(
+        &mut self,
+        welcomed: &Welcomed,
+        outgoing: &Outgoing,
+        cut: &CancellationToken,
+    ) -> Transport {
+        let transport = match welcomed.line {
+            Line::Quic(_) => Transport::Quic,
+            Line::WebSocket(_) => Transport::WebSocket,
+        };
         tracing::info!(
-            %broker,
+            broker = %welcomed.broker,
             address = %welcomed.address,
+            %transport,
             software = %welcomed.welcome.software,
             "connected"
         );
         self.last_error = None;
         self.state.send_replace(State::Connected {
-            broker: broker.clone(),
+            broker: welcomed.broker.clone(),
             address: welcomed.address,
+            transport,
             since: SystemTime::now(),
         });
-        self.session.send_replace(Some(session.clone()));
-        let welcome = welcomed.welcome.clone();
-        let shutdown = self.tasks.shutdown_token();
-        let end = if self.events.send(Event::Connected { welcome }).await.is_ok() {
-            let events = &self.events;
-            session::run(welcomed, &session, queue, events, &self.config, &shutdown).await
-        } else {
-            End::Abandoned
-        };
-        self.session.send_replace(None);
+        let session = outgoing.session(welcomed, &self.config, cut.clone());
+        self.session.send_replace(Some(session));
+        transport
+    }
+
+    /// Tells how a session has ended, and what that means for the next attempt; nothing when the client
+    /// is to end.
+    async fn ended(&mut self, end: End, broker: &Certname, since: Instant) -> Option<Ended> {
         let (ended, reason) = match end {
             End::Shutdown | End::Abandoned => return None,
             End::Goodbye(goodbye) => (said(goodbye.code), goodbye.reason),
             End::Lost(error) => (Ended::Dropped, daemon::error_chain(&error)),
+            End::Fault(error) => (Ended::Dropped, daemon::error_chain(&error)),
             End::Distrusted(why) => (
                 Ended::Failed,
                 format!("the broker is not trusted any more: {why}"),
             ),
             End::Silent => (Ended::Dropped, "the broker ended the session".to_owned()),
+            End::Dropped => (Ended::Dropped, "we ended the session".to_owned()),
         };
         if ended == Ended::Superseded {
             tracing::error!(
@@ -208,17 +298,52 @@ async fn dial(
     started: &mut u64,
 ) -> Result<Welcomed, DialError> {
     let Some(broker) = config.brokers.get(redial.broker()) else {
-        return Err(DialError::NoAddress(String::new()));
+        return Err(DialError::NoBroker);
     };
+    let started = next_start(started);
+    dialler.dial(broker, config, started).await
+}
+
+/// Waits until QUIC gets through to the broker that we are connected to over WebSocket; for ever where
+/// it is not wanted.
+async fn better(
+    dialler: &mut Dialler,
+    config: &ClientConfig,
+    redial: &Redial,
+    reprobe: &mut Reprobe,
+    random: &mut fastrand::Rng,
+) -> Reached {
+    let broker = match config.brokers.get(redial.broker()) {
+        Some(broker) if config.ways == Ways::Auto => broker,
+        _ => return std::future::pending().await,
+    };
+    loop {
+        sleep(reprobe.next(random.f64())).await;
+        match dialler.reach_over_quic(broker, config).await {
+            Ok(reached) => return reached,
+            Err(error) => {
+                if error.is_socket() {
+                    dialler.reset();
+                }
+                let error = daemon::error_chain(&error);
+                tracing::debug!(%broker, %error, "QUIC does not get through yet");
+            }
+        }
+    }
+}
+
+/// What the next hello says.
+fn next_start(started: &mut u64) -> u64 {
     *started = now().max(started.saturating_add(1));
-    dialler.dial(broker, config, *started).await
+    *started
 }
 
 fn said(code: GoodbyeCode) -> Ended {
     match code {
         GoodbyeCode::Superseded => Ended::Superseded,
         GoodbyeCode::GoingAway => Ended::GoingAway,
-        GoodbyeCode::Normal => Ended::Dropped,
+        // 1012, service restart: the original's word for "your certificate may be revoked, come again".
+        GoodbyeCode::Normal | GoodbyeCode::Unknown(1012) => Ended::Dropped,
         GoodbyeCode::ProtocolError
         | GoodbyeCode::Unavailable
         | GoodbyeCode::Unauthorized
@@ -227,7 +352,7 @@ fn said(code: GoodbyeCode) -> Ended {
 }
 
 /// Milliseconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

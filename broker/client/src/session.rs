@@ -1,43 +1,45 @@
-//! An open session, from welcome to goodbye: one future reads frames into the queue of events, one
-//! writes what the handle has queued, and each large message or file has a task of its own.
+//! An open session, from welcome to goodbye. What both ways have in common; [`quic`] and [`websocket`]
+//! hold what differs.
+
+mod quic;
+mod websocket;
 
 use std::future::pending;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use identity::{Current, Distrust, Identity, PeerRole};
-use pcp::{ClientEvent, ClientSession, Frame, FrameWriter, Goodbye, GoodbyeCode};
-use quinn::{Connection, SendStream, WriteError};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use pcp::{ClientEvent, Frame, Goodbye, GoodbyeCode};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::Event;
 use crate::config::ClientConfig;
-use crate::content::{self, AnswerError};
-use crate::dial::Welcomed;
-use crate::handle::Session;
-use crate::stream::{self, FrameStream, StreamError};
-use crate::transport;
+use crate::dial::{Reached, Welcomed};
+use crate::handle::{Session, Way};
+use crate::stream::StreamError;
+use crate::websocket::WebSocketFault;
+pub(crate) use quic::QuicLine;
+pub(crate) use websocket::{Dialect, Origin, WebSocketLine};
 
 /// How many frames wait for the writer. At the inline limit this is 4 MiB; a link's snapshot of
 /// 100,000 clients takes some 100 of them.
-pub(crate) const SEND_QUEUE: usize = 256;
+const SEND_QUEUE: usize = 256;
 
 /// How many large messages may be on their way out at once.
-pub(crate) const LARGE_SENDS: usize = 4;
+const LARGE_SENDS: usize = 4;
 
 /// How long the broker may take for one large message: 64 MiB at some 4 Mbit/s.
-pub(crate) const LARGE_DEADLINE: Duration = Duration::from_secs(120);
+const LARGE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// How many bytes are collected for one write at most: enough to fill packets and to let the kernel
 /// segment them.
 const COALESCE: usize = 64 * 1024;
 
-/// How long we wait at a shutdown until what was sent has arrived.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long we wait at a shutdown until what was sent has arrived: less than a process takes to end.
+const FAREWELL: Duration = Duration::from_secs(4);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -46,84 +48,138 @@ pub(crate) enum End {
     Shutdown,
     /// Nobody reads the events any more.
     Abandoned,
+    /// The user of the client wants another session.
+    Dropped,
     /// The broker said goodbye.
     Goodbye(Goodbye),
     /// The connection was lost, or the broker broke the protocol.
     Lost(StreamError),
+    /// The same over WebSocket.
+    Fault(WebSocketFault),
     /// The broker ended the stream without a goodbye.
     Silent,
     /// The broker's certificate is not trusted any more.
     Distrusted(Distrust),
 }
 
-/// The two halves of the queue to the writer, and what the handle needs.
-pub(crate) fn open(
-    welcomed: &Welcomed,
-    max_message: usize,
-    tasks: daemon::Tasks,
-) -> (Session, mpsc::Receiver<Frame>) {
-    let (outgoing, queue) = mpsc::channel(SEND_QUEUE);
-    let theirs = usize::try_from(welcomed.welcome.max_message).unwrap_or(usize::MAX);
-    let session = Session {
-        outgoing,
-        connection: welcomed.connection.clone(),
-        large: Arc::new(Semaphore::new(LARGE_SENDS)),
-        arriving: TaskTracker::new(),
-        max_message: theirs.min(max_message),
-        tasks,
-    };
-    (session, queue)
+/// What came of running a session.
+pub(crate) enum Ran {
+    /// It is over.
+    Ended(End),
+    /// QUIC gets through again. All that was sent on this session has arrived; it is still open. Without
+    /// a way, that could not be made sure of, and the session goes on.
+    Better(Box<WebSocketLine>, Option<Box<Reached>>),
 }
 
-/// Runs a session to its end.
-pub(crate) async fn run(
-    welcomed: Welcomed,
-    session: &Session,
-    mut queue: mpsc::Receiver<Frame>,
-    events: &mpsc::Sender<Event>,
-    config: &ClientConfig,
-    shutdown: &CancellationToken,
-) -> End {
-    let Welcomed {
-        connection,
-        identity,
-        session: mut state,
-        mut frames,
-        mut send,
-        ..
-    } = welcomed;
-    let leave = shutdown.child_token();
-    let mut writing = pin!(write(&mut queue, &mut send, session, &leave));
-    let end = tokio::select! {
-        biased;
-        end = read(&mut frames, &mut state, events) => {
-            if matches!(&end, End::Goodbye(goodbye) if goodbye.code == GoodbyeCode::GoingAway) {
-                // The broker still listens: what is queued is said before we go.
-                leave.cancel();
-                drop(timeout(FAREWELL, &mut writing).await);
-            }
-            end
+/// The connection of a session.
+#[derive(Debug)]
+pub(crate) enum Line {
+    Quic(QuicLine),
+    WebSocket(Box<WebSocketLine>),
+}
+
+/// A frame that waits for the writer.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) frame: Frame,
+    /// The place of a large message among those on their way out.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Frame> for Queued {
+    fn from(frame: Frame) -> Self {
+        Self { frame, place: None }
+    }
+}
+
+/// What waits to be sent. It outlives a session when the client moves to a better way: then the next
+/// session goes on with it.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    sender: mpsc::Sender<Queued>,
+    queue: mpsc::Receiver<Queued>,
+    large: Arc<Semaphore>,
+    tasks: daemon::Tasks,
+}
+
+/// What a session has around it.
+pub(crate) struct Around<'a> {
+    pub(crate) events: &'a mpsc::Sender<Event>,
+    pub(crate) config: &'a ClientConfig,
+    pub(crate) shutdown: &'a CancellationToken,
+    /// Ends the session when the user of the client wants that.
+    pub(crate) cut: &'a CancellationToken,
+}
+
+impl Outgoing {
+    pub(crate) fn new(tasks: daemon::Tasks) -> Self {
+        let (sender, queue) = mpsc::channel(SEND_QUEUE);
+        Self {
+            sender,
+            queue,
+            large: Arc::new(Semaphore::new(LARGE_SENDS)),
+            tasks,
         }
-        () = &mut writing => End::Shutdown,
-        () = async { shutdown.cancelled().await; sleep(FAREWELL).await } => End::Shutdown,
-        why = distrusted(&connection, identity, &config.identity) => End::Distrusted(why),
-        () = accept_messages(&connection, session, events, config.max_message) => pending().await,
-        () = accept_queries(&connection, session, events) => pending().await,
-        () = events.closed() => End::Abandoned,
-    };
-    session.large.close();
-    let misbehaved = matches!(&end, End::Lost(error) if error.is_misbehaviour());
-    let code = if misbehaved {
-        transport::MISBEHAVED
-    } else {
-        transport::CLOSED
-    };
-    connection.close(code, b"");
-    end
+    }
+
+    /// What the handle needs to send on this session.
+    pub(crate) fn session(
+        &self,
+        welcomed: &Welcomed,
+        config: &ClientConfig,
+        cut: CancellationToken,
+    ) -> Session {
+        let theirs = usize::try_from(welcomed.welcome.max_message).unwrap_or(usize::MAX);
+        Session {
+            outgoing: self.sender.clone(),
+            large: Arc::clone(&self.large),
+            max_message: theirs.min(config.max_message),
+            cut,
+            way: match &welcomed.line {
+                Line::Quic(line) => Way::Quic(line.connection.clone()),
+                Line::WebSocket(line) => Way::WebSocket(Arc::new(line.origin(config))),
+            },
+        }
+    }
+
+    /// Whoever sends from now on is told that there is no session.
+    fn close(&mut self) {
+        self.queue.close();
+        self.large.close();
+    }
+}
+
+/// Runs a session until it ends, or until `better` gives a way over QUIC.
+pub(crate) async fn run(
+    line: Line,
+    outgoing: &mut Outgoing,
+    around: &Around<'_>,
+    better: impl Future<Output = Reached>,
+) -> Ran {
+    match line {
+        Line::Quic(line) => Ran::Ended(quic::run(line, outgoing, around).await),
+        // Boxed, so that sessions over QUIC do not keep its room.
+        Line::WebSocket(line) => Box::pin(websocket::run(line, outgoing, around, better)).await,
+    }
+}
+
+/// Reads what is left of a session whose client has moved: the broker ends it.
+pub(crate) async fn drain(line: Box<WebSocketLine>, events: mpsc::Sender<Event>) {
+    websocket::drain(line, events).await;
+}
+
+/// Ends some time after a shutdown, when the goodbye had its chance.
+async fn overtime(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    sleep(FAREWELL).await;
 }
 
 /// Ends when our certificates were replaced and the broker is not trusted by the new ones.
-async fn distrusted(connection: &Connection, by: Arc<Identity>, current: &Current) -> Distrust {
+async fn distrusted(
+    chain: &[CertificateDer<'_>],
+    by: Arc<Identity>,
+    current: &Current,
+) -> Distrust {
     let mut changes = current.changes();
     let mut identity = current.get();
     // It was verified by the one in use, unless that was replaced since.
@@ -131,9 +187,8 @@ async fn distrusted(connection: &Connection, by: Arc<Identity>, current: &Curren
     drop(by);
     loop {
         if !verified {
-            let chain = transport::peer_certificates(connection);
             let now = SystemTime::now();
-            if let Err(why) = identity.recheck(&chain, PeerRole::Server, now) {
+            if let Err(why) = identity.recheck(chain, PeerRole::Server, now) {
                 return why;
             }
         }
@@ -143,135 +198,26 @@ async fn distrusted(connection: &Connection, by: Arc<Identity>, current: &Curren
     }
 }
 
-/// Reads the session stream; ends with it. What arrived before the connection was lost is still read.
-async fn read(
-    frames: &mut FrameStream,
-    session: &mut ClientSession,
-    events: &mpsc::Sender<Event>,
-) -> End {
-    loop {
-        let frame = match frames.next().await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return End::Silent,
-            Err(error) => return End::Lost(error),
-        };
-        let event = match session.handle(frame) {
-            Ok(ClientEvent::Message(message)) => Event::Message(message),
-            Ok(ClientEvent::Link(frame)) => Event::Link(frame),
-            Ok(ClientEvent::Goodbye(goodbye)) => return End::Goodbye(goodbye),
-            // The state machine lets neither come twice.
-            Ok(ClientEvent::Welcome(_) | ClientEvent::Retry(_)) => continue,
-            Err(error) => return End::Lost(StreamError::Misbehaved(error)),
-        };
-        if events.send(event).await.is_err() {
-            return End::Abandoned;
-        }
+/// What a frame of an open session means to the reader of events.
+fn event(event: ClientEvent) -> Option<Result<Event, End>> {
+    Some(match event {
+        ClientEvent::Message(message) => Ok(Event::Message(message)),
+        ClientEvent::Link(frame) => Ok(Event::Link(frame)),
+        ClientEvent::Goodbye(goodbye) => Err(End::Goodbye(goodbye)),
+        // The state machine lets neither come twice.
+        ClientEvent::Welcome(_) | ClientEvent::Retry(_) => return None,
+    })
+}
+
+/// Our last frame.
+fn farewell() -> Goodbye {
+    Goodbye {
+        code: GoodbyeCode::Normal,
+        reason: "the client is shut down".to_owned(),
     }
 }
 
-/// Writes what is queued, as much as is ready in one write. Ends only at a shutdown, after a goodbye
-/// that has arrived; when the stream is cut, reading tells why.
-async fn write(
-    queue: &mut mpsc::Receiver<Frame>,
-    send: &mut SendStream,
-    session: &Session,
-    shutdown: &CancellationToken,
-) {
-    if write_queued(queue, send, session, shutdown).await.is_err() {
-        // Whoever sends from now on is told that there is no session.
-        queue.close();
-        session.large.close();
-        // A broker that stops our stream but keeps its own would leave us half open.
-        session.connection.close(transport::CLOSED, b"");
-        return pending().await;
-    }
-    drop(send.finish());
-    // A courtesy: the caller's deadline ends it.
-    drop(send.stopped().await);
-}
-
-async fn write_queued(
-    queue: &mut mpsc::Receiver<Frame>,
-    send: &mut SendStream,
-    session: &Session,
-    shutdown: &CancellationToken,
-) -> Result<(), WriteError> {
-    let mut writer = FrameWriter::default();
-    loop {
-        let first = tokio::select! {
-            biased;
-            frame = queue.recv() => frame,
-            () = shutdown.cancelled() => None,
-        };
-        let leaving = first.is_none();
-        if let Some(frame) = first {
-            writer.push(&frame);
-            drain(queue, &mut writer);
-        } else {
-            // Whoever sends from now on is told that there is no session.
-            queue.close();
-            while let Ok(frame) = queue.try_recv() {
-                writer.push(&frame);
-            }
-            // Behind the goodbye the broker reads nothing more. Half of the time is left for it.
-            session.arriving.close();
-            drop(timeout(FAREWELL / 2, session.arriving.wait()).await);
-            writer.push(&Frame::Goodbye(Goodbye {
-                code: GoodbyeCode::Normal,
-                reason: "the client is shut down".to_owned(),
-            }));
-        }
-        send.write_chunk(writer.take()).await?;
-        if leaving {
-            return Ok(());
-        }
-    }
-}
-
-fn drain(queue: &mut mpsc::Receiver<Frame>, writer: &mut FrameWriter) {
-    while writer.len() < COALESCE {
-        let Ok(frame) = queue.try_recv() else { return };
-        writer.push(&frame);
-    }
-}
-
-/// Takes large messages. QUIC's limit of concurrent streams bounds how many there are at once, and
-/// each holds its place until its event is taken.
-async fn accept_messages(
-    connection: &Connection,
-    session: &Session,
-    events: &mpsc::Sender<Event>,
-    max_message: usize,
-) {
-    while let Ok(stream) = connection.accept_uni().await {
-        let events = events.clone();
-        session.tasks.spawn("pcp-client-receive", async move {
-            match timeout(LARGE_DEADLINE, stream::read_message(stream, max_message)).await {
-                // An error means that nobody reads events any more.
-                Ok(Ok(message)) => drop(events.send(Event::Message(message)).await),
-                Ok(Err(error)) => {
-                    let error = daemon::error_chain(&error);
-                    tracing::warn!(%error, "large message not received");
-                }
-                Err(_) => tracing::warn!("large message not received in time"),
-            }
-        });
-    }
-}
-
-/// Takes questions for files. Without the feature the stream limit is zero, so none can come.
-async fn accept_queries(connection: &Connection, session: &Session, events: &mpsc::Sender<Event>) {
-    while let Ok((send, receive)) = connection.accept_bi().await {
-        let events = events.clone();
-        session.tasks.spawn("pcp-client-query", async move {
-            match content::question(send, receive).await {
-                Ok(query) => drop(events.send(Event::Content(query)).await),
-                Err(AnswerError::Request(StreamError::Read(_))) => {}
-                Err(error) => {
-                    let error = daemon::error_chain(&error);
-                    tracing::warn!(%error, "content request not understood");
-                }
-            }
-        });
-    }
+/// For the arm of a `select!` whose work has failed in a way that another arm tells better.
+async fn never<T>() -> T {
+    pending().await
 }

@@ -9,8 +9,9 @@ use std::task::ready;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use pcp::websocket::{Incoming, Reader, Side, WebSocketError};
-use tokio::io::{AsyncRead, ReadBuf};
+use bytes::BytesMut;
+use pcp::websocket::{Incoming, Opcode, Reader, Side, WebSocketError, mask, push_header};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
 /// The subprotocol of our own peers: after the handshake, binary messages carry the frames of a
@@ -20,6 +21,12 @@ pub const SUBPROTOCOL: &str = "pcp-quic.1";
 
 /// How much is taken from the stream at once: a TLS record.
 const READ: usize = 16 * 1024;
+
+/// How long a peer may take no byte while bytes wait.
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How much of a message is masked, in a copy, at a time.
+const MASKED: usize = 64 * 1024;
 
 /// What RFC 6455 adds to the key of a handshake.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -31,12 +38,24 @@ pub struct WebSocketReader<R> {
     reader: Reader,
 }
 
+/// The writing half. It knows whether what was written so far ends with a whole frame: a close frame in
+/// the middle of another would be read as its payload.
+#[derive(Debug)]
+pub struct WebSocketWriter<W> {
+    io: W,
+    side: Side,
+    whole: bool,
+}
+
 /// Why nothing more can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WebSocketFault {
     /// The connection was lost.
     #[error("the connection was lost")]
     Read(#[source] io::Error),
+    /// The peer takes nothing any more.
+    #[error("nothing can be sent any more")]
+    Write(#[source] io::Error),
     /// The connection ended without a close frame.
     #[error("the connection was cut")]
     Cut,
@@ -92,6 +111,88 @@ impl<R: AsyncRead + Unpin> WebSocketReader<R> {
             Ok(read.filled().len()).into()
         })
         .await
+    }
+}
+
+impl<W: AsyncWrite + Unpin> WebSocketWriter<W> {
+    /// A writer for this end of a connection.
+    #[must_use]
+    pub fn new(io: W, side: Side) -> Self {
+        let whole = true;
+        Self { io, side, whole }
+    }
+
+    /// Whether a frame may begin here.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Writes whole frames piece by piece, as the peer takes them.
+    ///
+    /// # Errors
+    /// What the system says, or that the peer takes nothing for a minute. Nothing can be written then.
+    pub async fn write(&mut self, frames: &[u8]) -> io::Result<()> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        self.whole = false;
+        self.piece(frames).await?;
+        self.finish().await
+    }
+
+    /// Writes a message in one frame, without a copy of the whole.
+    ///
+    /// # Errors
+    /// As [`WebSocketWriter::write`].
+    pub async fn message(&mut self, opcode: Opcode, parts: &[&[u8]]) -> io::Result<()> {
+        let length = parts.iter().map(|part| part.len()).sum();
+        let key = (self.side == Side::Client).then(new_mask);
+        let mut out = BytesMut::new();
+        push_header(&mut out, opcode, length, key);
+        self.whole = false;
+        self.piece(&out).await?;
+        let mut offset = 0;
+        for part in parts {
+            let Some(key) = key else {
+                self.piece(part).await?;
+                continue;
+            };
+            for chunk in part.chunks(MASKED) {
+                out.clear();
+                out.extend_from_slice(chunk);
+                mask(&mut out, key, offset);
+                offset += chunk.len();
+                self.piece(&out).await?;
+            }
+        }
+        self.finish().await
+    }
+
+    async fn piece(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = timeout(WRITE_DEADLINE, self.io.write(bytes)).await;
+            let written = written.map_err(|_| io::ErrorKind::TimedOut)??;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        timeout(WRITE_DEADLINE, self.io.flush())
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        self.whole = true;
+        Ok(())
+    }
+
+    /// Ends our side of the connection.
+    pub async fn shutdown(&mut self) {
+        // It fails only when the peer is gone.
+        drop(self.io.shutdown().await);
     }
 }
 

@@ -91,6 +91,32 @@ impl ForeignMessage {
         })
     }
 
+    /// What a client makes of a message that a broker has delivered to it: whoever names no sender is the
+    /// broker, and what has no target is for the client. Nothing when it has addresses that are none.
+    #[must_use]
+    pub fn delivered(self, own: &Uri, broker: &Uri) -> Option<Message> {
+        let sender = match self.sender.as_deref() {
+            None | Some(BROKER) => broker.clone(),
+            Some(sender) => sender.parse().ok()?,
+        };
+        let target = match self.target.as_deref() {
+            None => Target::Client(own.clone()),
+            Some(target) => target.parse().ok()?,
+        };
+        Some(Message {
+            envelope: Envelope {
+                id: self.id,
+                message_type: MessageType::parse(&self.message_type).ok()?,
+                sender,
+                target,
+                in_reply_to: self.in_reply_to,
+                hops: 0,
+                flags: Flags::default(),
+            },
+            body: self.body,
+        })
+    }
+
     /// Whether this is the type `http://puppetlabs.com/<name>`.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {

@@ -379,8 +379,14 @@ fn control(opcode: Opcode, payload: Bytes) -> Result<Incoming, WebSocketError> {
     })
 }
 
-fn unmask(bytes: &mut [u8], mask: Option<[u8; 4]>, offset: usize) {
-    let Some(mut mask) = mask else { return };
+fn unmask(bytes: &mut [u8], key: Option<[u8; 4]>, offset: usize) {
+    if let Some(key) = key {
+        mask(bytes, key, offset);
+    }
+}
+
+/// Masks bytes that stand at `offset` in their frame's payload, or takes the mask off: both are the same.
+pub fn mask(bytes: &mut [u8], mut mask: [u8; 4], offset: usize) {
     mask.rotate_left(offset % 4);
     let mut words = bytes.chunks_exact_mut(4);
     for word in &mut words {
@@ -394,7 +400,7 @@ fn unmask(bytes: &mut [u8], mask: Option<[u8; 4]>, offset: usize) {
 }
 
 /// Appends the header of a frame that is a whole message, or a control frame. With a mask, the payload
-/// behind it must be masked too: [`push_frame`] does both.
+/// behind it must be masked too ([`mask`]): [`push_frame`] does both.
 pub fn push_header(out: &mut BytesMut, opcode: Opcode, length: usize, mask: Option<[u8; 4]>) {
     let masked = if mask.is_some() { 0x80 } else { 0 };
     out.put_u8(0x80 | opcode.bits());

@@ -12,7 +12,7 @@ use pcp::websocket::{Incoming, Opcode, Side};
 use pcp::{
     ClientType, Frame, FrameReader, Goodbye, GoodbyeCode, ServerEvent, ServerSession, Uri, v1, v2,
 };
-use pcp_client::websocket::{WebSocketFault, WebSocketReader};
+use pcp_client::websocket::{WebSocketFault, WebSocketReader, WebSocketWriter};
 use pcp_mesh::SessionId;
 use rustls_pki_types::CertificateDer;
 use tokio::io::WriteHalf;
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::write::Writer;
+use super::write::close;
 use super::{ALL_CONTROLLERS_LOST, Reader, Version, farewell, split, wall_clock};
 use crate::authorize::{Kind, Refused};
 use crate::gate::Door;
@@ -41,7 +41,7 @@ pub(super) struct Opened {
     pub(super) software: String,
     pub(super) version: Version,
     pub(super) reader: Reader,
-    pub(super) writer: Writer<WriteHalf<TlsStream<TcpStream>>>,
+    pub(super) writer: WebSocketWriter<WriteHalf<TlsStream<TcpStream>>>,
     pub(super) native: Native,
     pub(super) outbox: Arc<Outbox>,
     pub(super) address: SocketAddr,
@@ -164,7 +164,7 @@ pub(super) async fn open(upgraded: Upgraded, context: &Context) -> Result<Opened
         Ok(begun) => begun,
         Err(error) => {
             let (code, reason) = error.close();
-            writer.close(code, reason).await;
+            close(&mut writer, code, reason).await;
             farewell(&mut reader, writer).await;
             return Err(error);
         }
@@ -210,7 +210,7 @@ async fn begin(
     client_type: String,
     context: &Context,
     reader: &mut Reader,
-    writer: &mut Writer<WriteHalf<TlsStream<TcpStream>>>,
+    writer: &mut WebSocketWriter<WriteHalf<TlsStream<TcpStream>>>,
 ) -> Result<Begun, OpenError> {
     let Some(certname) = certname else {
         return Err(OpenError::NoCertificate);
@@ -296,7 +296,7 @@ async fn hello(
 async fn welcome(
     uri: &Uri,
     context: &Context,
-    writer: &mut Writer<WriteHalf<TlsStream<TcpStream>>>,
+    writer: &mut WebSocketWriter<WriteHalf<TlsStream<TcpStream>>>,
 ) -> Result<(), OpenError> {
     let welcome = frame::to_bytes(&Frame::Welcome(pcp::Welcome {
         broker: context.certname.clone(),

@@ -1,32 +1,21 @@
 //! Writing: messages leave in their order, in the peer's version of PCP, many short ones at once.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pcp::message::INLINE_LIMIT;
-use pcp::websocket::{Opcode, close_payload, push_frame, push_header};
+use pcp::websocket::{Opcode, close_payload, push_frame};
 use pcp::{ErrorKind, Frame, Message, frame, v1, v2};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use pcp_client::websocket::WebSocketWriter;
+use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
 use super::open::{close_of, goodbye_frame};
 use super::{End, FAREWELL, Session, Version};
 use crate::driver::Input;
 
-/// How long a peer may take no byte while bytes wait.
-const WRITE_DEADLINE: Duration = Duration::from_secs(60);
-
 /// How much is collected for one write at most: a few TLS records.
 const COALESCE: usize = 64 * 1024;
-
-/// The writing half. It knows whether what was written so far ends with a whole frame: a close frame in
-/// the middle of another would be read as its payload.
-#[derive(Debug)]
-pub(super) struct Writer<W> {
-    io: W,
-    whole: bool,
-}
 
 /// A message in a peer's version: what comes before its body, its body, what comes behind.
 struct Encoded {
@@ -36,76 +25,26 @@ struct Encoded {
     tail: &'static str,
 }
 
-impl<W: AsyncWrite + Unpin> Writer<W> {
-    pub(super) fn new(io: W) -> Self {
-        Self { io, whole: true }
-    }
-
-    /// Writes whole frames piece by piece, as the peer takes them.
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.whole = false;
-        self.piece(bytes).await?;
-        self.flush().await?;
-        self.whole = true;
-        Ok(())
-    }
-
-    async fn piece(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let written = timeout(WRITE_DEADLINE, self.io.write(bytes)).await;
-            let written = written.map_err(|_| io::ErrorKind::TimedOut)??;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            bytes = bytes.get(written..).unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        timeout(WRITE_DEADLINE, self.io.flush())
-            .await
-            .map_err(|_| io::ErrorKind::TimedOut)?
-    }
-
-    /// A frame whose body is not copied.
-    async fn large(&mut self, encoded: &Encoded) -> io::Result<()> {
-        let length = encoded.head.len() + encoded.body.len() + encoded.tail.len();
-        let mut head = BytesMut::new();
-        push_header(&mut head, encoded.opcode, length, None);
-        head.extend_from_slice(&encoded.head);
-        self.whole = false;
-        self.piece(&head).await?;
-        self.piece(&encoded.body).await?;
-        self.piece(encoded.tail.as_bytes()).await?;
-        self.flush().await?;
-        self.whole = true;
-        Ok(())
-    }
-
-    /// The last frame, where it can still be understood. A courtesy.
-    pub(super) async fn close(&mut self, code: u16, reason: &str) {
-        if self.whole {
-            let mut out = BytesMut::new();
-            push_frame(
-                &mut out,
-                Opcode::Close,
-                &[&close_payload(code, reason)],
-                None,
-            );
-            drop(timeout(FAREWELL, self.write(&out)).await);
-        }
-    }
-
-    pub(super) async fn shutdown(&mut self) {
-        // It fails only when the peer is gone.
-        drop(self.io.shutdown().await);
+/// The last frame, where it can still be understood. A courtesy.
+pub(super) async fn close<W: AsyncWrite + Unpin>(
+    writer: &mut WebSocketWriter<W>,
+    code: u16,
+    reason: &str,
+) {
+    if writer.is_whole() {
+        let mut out = BytesMut::new();
+        let payload = close_payload(code, reason);
+        push_frame(&mut out, Opcode::Close, &[&payload], None);
+        drop(timeout(FAREWELL, writer.write(&out)).await);
     }
 }
 
 impl Session<'_> {
     /// Writes what waits in the outbox. Ends after a goodbye, or when the peer takes nothing any more.
-    pub(super) async fn write<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<W>) -> End {
+    pub(super) async fn write<W: AsyncWrite + Unpin>(
+        &self,
+        writer: &mut WebSocketWriter<W>,
+    ) -> End {
         loop {
             let ready = self.outbox.ready().await;
             let mut out = BytesMut::new();
@@ -129,7 +68,7 @@ impl Session<'_> {
                     push_frame(&mut out, Opcode::Binary, &[&frame], None);
                     drop(timeout(FAREWELL, writer.write(&out)).await);
                 }
-                writer.close(code, &reason).await;
+                close(writer, code, &reason).await;
                 return End::Closed;
             }
         }
@@ -138,7 +77,7 @@ impl Session<'_> {
     /// Writes messages in their order; leaves the last short ones in `out`.
     async fn messages<W: AsyncWrite + Unpin>(
         &self,
-        writer: &mut Writer<W>,
+        writer: &mut WebSocketWriter<W>,
         messages: Vec<Message>,
         out: &mut BytesMut,
     ) -> io::Result<()> {
@@ -149,7 +88,15 @@ impl Session<'_> {
                 Some(encoded) if large => {
                     drop(message);
                     writer.write(&out.split()).await?;
-                    writer.large(&encoded).await?;
+                    let Encoded {
+                        opcode,
+                        head,
+                        body,
+                        tail,
+                    } = &encoded;
+                    writer
+                        .message(*opcode, &[head, body, tail.as_bytes()])
+                        .await?;
                 }
                 Some(Encoded {
                     opcode,

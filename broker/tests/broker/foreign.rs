@@ -98,7 +98,7 @@ pub(crate) fn upgrade(path: &str, more: &str) -> String {
 }
 
 /// Reads the head of an answer, and nothing behind it.
-pub(crate) async fn head(stream: &mut TlsStream<TcpStream>) -> String {
+pub(crate) async fn head<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = timeout(SOON, stream.read_u8()).await.expect("in time");

@@ -110,7 +110,7 @@ async fn a_primary_that_goes_for_good_is_replaced_by_the_other() {
     one.stop().await;
     loop {
         match orchestrator.event().await {
-            Event::Connected { welcome } => {
+            Event::Connected { welcome, .. } => {
                 assert_eq!(welcome.broker.as_str(), "primary-2");
                 break;
             }

@@ -105,6 +105,7 @@ pub(super) struct OrchestratorFile {
     pub(super) certificate_revocation: Option<String>,
     pub(super) certificate_allowlist: Option<BTreeMap<String, String>>,
     pub(super) brokers: Option<Vec<String>>,
+    pub(super) transport: Option<String>,
     pub(super) database: Option<PathBuf>,
     pub(super) environments: Option<BTreeMap<String, EnvironmentFile>>,
     pub(super) puppetdb_url: Option<String>,

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 /// Drives all attempts and gives the first success; else, when all have failed, the last failure;
 /// nothing when there was no attempt. The other attempts are dropped.
-pub(super) async fn first_success<F, T, E>(attempts: Vec<F>) -> Option<Result<T, E>>
+pub(crate) async fn first_success<F, T, E>(attempts: Vec<F>) -> Option<Result<T, E>>
 where
     F: Future<Output = Result<T, E>>,
 {

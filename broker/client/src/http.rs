@@ -1,0 +1,216 @@
+//! The little HTTP that a client speaks: asking for another protocol on a connection, and for a file.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1::{self, Connection, Parts};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The most bytes of an answer's head.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// The most headers of an answer.
+const MAX_HEADERS: usize = 64;
+
+/// The longest text of a refusal that is passed on to people, in bytes.
+const MAX_REASON: usize = 256;
+
+/// Why HTTP did not do what was asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The peer does not speak HTTP, or is gone.
+    #[error("the HTTP exchange failed")]
+    Exchange(#[source] hyper::Error),
+    /// The connection ended before the answer.
+    #[error("the connection ended before an answer came")]
+    Ended,
+    /// The peer answers something else than was asked for.
+    #[error("the answer is {status}")]
+    Status {
+        /// Its status.
+        status: StatusCode,
+        /// After how many seconds it wants to be asked again.
+        retry_after: Option<u32>,
+    },
+    /// The peer spoke first in a protocol where it must not.
+    #[error("the peer said something that nobody had asked for")]
+    Early,
+    /// The answer does not say how long it is.
+    #[error("the answer does not say its length")]
+    NoLength,
+}
+
+/// A connection that speaks another protocol from now on.
+#[derive(Debug)]
+pub(crate) struct Switched<S> {
+    pub(crate) headers: HeaderMap,
+    pub(crate) io: S,
+    /// What came behind the answer already.
+    pub(crate) early: Bytes,
+}
+
+/// Sets a header whose value we have made.
+pub(crate) fn set(request: &mut Request<String>, name: HeaderName, value: &str) {
+    // It fails only for control characters.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        request.headers_mut().insert(name, value);
+    }
+}
+
+/// Sends a CONNECT or an upgrade, and gives the connection back when the peer agrees.
+pub(crate) async fn switch<S>(io: S, request: Request<String>) -> Result<Switched<S>, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let wanted = if request.method() == Method::CONNECT {
+        StatusCode::OK
+    } else {
+        StatusCode::SWITCHING_PROTOCOLS
+    };
+    let (mut sender, connection) = handshake(io).await?;
+    let mut connection = Box::pin(connection.without_shutdown());
+    let mut asking = Box::pin(async move { sender.send_request(request).await });
+    let mut parts: Option<Parts<TokioIo<S>>> = None;
+    let answer: Response<Incoming> = tokio::select! {
+        biased;
+        answer = &mut asking => answer.map_err(HttpError::Exchange)?,
+        ended = &mut connection => {
+            parts = Some(ended.map_err(HttpError::Exchange)?);
+            asking.await.map_err(HttpError::Exchange)?
+        }
+    };
+    if answer.status() != wanted {
+        return Err(refusal(&answer));
+    }
+    let Parts { io, read_buf, .. } = match parts {
+        Some(parts) => parts,
+        None => connection.await.map_err(HttpError::Exchange)?,
+    };
+    Ok(Switched {
+        headers: answer.headers().clone(),
+        io: io.into_inner(),
+        early: read_buf,
+    })
+}
+
+/// The body of an answer, read as bytes. It drives its connection while it is read.
+#[derive(Debug)]
+pub(crate) struct HttpBody<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
+    connection: Connection<TokioIo<S>, String>,
+    connected: bool,
+    body: Incoming,
+    piece: Bytes,
+}
+
+/// Asks for a file: its size, and its bytes.
+pub(crate) async fn get<S>(io: S, host: &str, path: &str) -> Result<(u64, HttpBody<S>), GetError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut request = Request::new(String::new());
+    // Paths are ours.
+    *request.uri_mut() = path.parse().unwrap_or_default();
+    set(&mut request, header::HOST, host);
+    let (mut sender, mut connection) = handshake(io).await.map_err(GetError::Http)?;
+    let answer = tokio::select! {
+        biased;
+        answer = sender.send_request(request) => answer,
+        ended = &mut connection => return Err(GetError::Http(match ended {
+            Ok(()) => HttpError::Ended,
+            Err(error) => HttpError::Exchange(error),
+        })),
+    };
+    let answer = answer.map_err(|error| GetError::Http(HttpError::Exchange(error)))?;
+    let status = answer.status();
+    let size = answer.body().size_hint().exact();
+    let mut body = HttpBody {
+        connection,
+        connected: true,
+        body: answer.into_body(),
+        piece: Bytes::new(),
+    };
+    if status != StatusCode::OK {
+        let reason = reason(&mut body).await;
+        return Err(GetError::Refused { status, reason });
+    }
+    let size = size.ok_or(GetError::Http(HttpError::NoLength))?;
+    Ok((size, body))
+}
+
+/// Why there is no file.
+#[derive(Debug)]
+pub(crate) enum GetError {
+    /// The peer says no.
+    Refused { status: StatusCode, reason: String },
+    /// It did not get as far as an answer.
+    Http(HttpError),
+}
+
+/// The beginning of a refusal's text, as one line.
+async fn reason<S>(body: &mut HttpBody<S>) -> String
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    use tokio::io::AsyncReadExt as _;
+    let mut text = Vec::new();
+    let limit = u64::try_from(MAX_REASON).unwrap_or(u64::MAX);
+    // What cannot be read is not said.
+    drop(body.take(limit).read_to_end(&mut text).await);
+    let text = String::from_utf8_lossy(&text);
+    text.trim().replace(char::is_control, " ")
+}
+
+async fn handshake<S>(
+    io: S,
+) -> Result<(http1::SendRequest<String>, Connection<TokioIo<S>, String>), HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shaking = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(io));
+    shaking.await.map_err(HttpError::Exchange)
+}
+
+fn refusal(answer: &Response<Incoming>) -> HttpError {
+    let after = answer.headers().get(header::RETRY_AFTER);
+    HttpError::Status {
+        status: answer.status(),
+        retry_after: after.and_then(|value| value.to_str().ok()?.trim().parse().ok()),
+    }
+}
+
+impl<S> AsyncRead for HttpBody<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.piece.is_empty() {
+            if this.connected && Pin::new(&mut this.connection).poll(context).is_ready() {
+                // What went wrong, if anything, the body tells.
+                this.connected = false;
+            }
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Ok(frame)) => this.piece = frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+        let length = this.piece.len().min(buffer.remaining());
+        buffer.put_slice(this.piece.get(..length).unwrap_or_default());
+        this.piece.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}

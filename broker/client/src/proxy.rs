@@ -1,0 +1,158 @@
+//! A proxy on the way to brokers: HTTP CONNECT, with a name and a password where it wants them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::address::{AddressError, BrokerAddress};
+use crate::websocket::base64;
+
+/// Where a proxy listens, and who we are to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Its host and port.
+    pub address: BrokerAddress,
+    /// The name that stands before the `@`.
+    user: Option<String>,
+    /// What is sent as `Proxy-Authorization`.
+    authorization: Option<String>,
+}
+
+/// Why a text is not the address of a proxy. It never repeats the text, which may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// Another scheme than `http`, or none.
+    #[error("a proxy is written http://HOST:PORT or http://NAME:PASSWORD@HOST:PORT")]
+    Form,
+    /// The port is missing: there is none that all proxies have.
+    #[error("a proxy needs a port: http://HOST:PORT")]
+    Port,
+    /// Host or port are wrong.
+    #[error("{0}")]
+    Address(AddressError),
+}
+
+impl Proxy {
+    /// The value of the header that says who we are, where the proxy wants to know.
+    #[must_use]
+    pub fn authorization(&self) -> Option<&str> {
+        self.authorization.as_deref()
+    }
+}
+
+impl FromStr for Proxy {
+    type Err = ProxyError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyError> {
+        let rest = text.strip_prefix("http://").ok_or(ProxyError::Form)?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains('/') {
+            return Err(ProxyError::Form);
+        }
+        // A password may hold an @ of its own.
+        let (credentials, authority) = match rest.rsplit_once('@') {
+            Some((credentials, authority)) => (Some(credentials), authority),
+            None => (None, rest),
+        };
+        let behind_host = authority
+            .rsplit_once(']')
+            .map_or(authority, |(_, rest)| rest);
+        if !behind_host.contains(':') {
+            return Err(ProxyError::Port);
+        }
+        let address = authority.parse().map_err(ProxyError::Address)?;
+        let decoded = match credentials {
+            Some(credentials) => Some(percent_decoded(credentials).ok_or(ProxyError::Form)?),
+            None => None,
+        };
+        let user = credentials.map(|c| c.split(':').next().unwrap_or_default().to_owned());
+        let authorization = decoded.map(|plain| format!("Basic {}", base64(&plain)));
+        Ok(Self {
+            address,
+            user,
+            authorization,
+        })
+    }
+}
+
+/// Characters that may not stand in a URL are written as `%` and two digits.
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, behind) = rest.split_first_chunk::<2>()?;
+        let digits = std::str::from_utf8(digits).ok()?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = behind;
+    }
+    Some(bytes)
+}
+
+/// Without the password.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.user {
+            Some(user) => write!(f, "http://{user}@{}", self.address),
+            None => write!(f, "http://{}", self.address),
+        }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_configurations_have() {
+        for (text, host, port, authorization) in [
+            ("http://proxy:3128", "proxy", 3128, None),
+            ("http://[::1]:8080/", "::1", 8080, None),
+            (
+                "http://Aladdin:open%20sesame@proxy:1",
+                "proxy",
+                1,
+                Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ),
+        ] {
+            let proxy: Proxy = text.parse().expect(text);
+            assert_eq!(proxy.address.host, host);
+            assert_eq!(proxy.address.port, port);
+            assert_eq!(proxy.authorization(), authorization);
+        }
+    }
+
+    #[test]
+    fn never_shows_the_password() {
+        let proxy: Proxy = "http://me:s3cret@proxy:1".parse().expect("a proxy");
+        let shown = format!("{proxy} {proxy:?}");
+        assert!(shown.contains("me@proxy") && !shown.contains("s3cret"));
+        let error = "https://me:s3cret@proxy:1".parse::<Proxy>().expect_err("");
+        assert!(!error.to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn refuses_what_is_no_proxy() {
+        for text in [
+            "",
+            "proxy:3128",
+            "https://proxy:1",
+            "http://proxy",
+            "http://[::1]",
+            "http://proxy:1/path",
+            "http://a%2:b@proxy:1",
+            "http://pro xy:1",
+        ] {
+            assert!(text.parse::<Proxy>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A session over QUIC: one future reads frames into the queue of events, one writes what the handle
+//! has queued, and each large message or file has a task of its own.
+
+use std::sync::Arc;
+
+use identity::Identity;
+use pcp::message::INLINE_LIMIT;
+use pcp::{ClientSession, Frame, FrameWriter, GoodbyeCode, Message};
+use quinn::{Connection, SendStream, WriteError};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Around, COALESCE, End, FAREWELL, LARGE_DEADLINE, Outgoing, Queued, distrusted, event, farewell,
+    never, overtime,
+};
+use crate::Event;
+use crate::content::{self, AnswerError};
+use crate::stream::{self, FrameStream, StreamError};
+use crate::transport;
+
+/// A connection and its session stream.
+#[derive(Debug)]
+pub(crate) struct QuicLine {
+    pub(crate) connection: Connection,
+    /// By which the broker's certificate was verified.
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) state: ClientSession,
+    pub(crate) frames: FrameStream,
+    pub(crate) send: SendStream,
+}
+
+/// What reading and writing share.
+struct Pipe<'a> {
+    connection: &'a Connection,
+    tasks: &'a daemon::Tasks,
+    events: &'a mpsc::Sender<Event>,
+    /// Large messages that are being sent, or have not all arrived yet.
+    arriving: TaskTracker,
+}
+
+/// Runs a session to its end.
+pub(super) async fn run(line: QuicLine, outgoing: &mut Outgoing, around: &Around<'_>) -> End {
+    let QuicLine {
+        connection,
+        identity,
+        mut state,
+        mut frames,
+        mut send,
+    } = line;
+    let tasks = outgoing.tasks.clone();
+    let pipe = Pipe {
+        connection: &connection,
+        tasks: &tasks,
+        events: around.events,
+        arriving: TaskTracker::new(),
+    };
+    let chain = transport::peer_certificates(&connection);
+    let leave = around.shutdown.child_token();
+    let mut writing = Box::pin(pipe.write(outgoing, &mut send, &leave));
+    let end = tokio::select! {
+        biased;
+        end = pipe.read(&mut frames, &mut state) => {
+            if matches!(&end, End::Goodbye(goodbye) if goodbye.code == GoodbyeCode::GoingAway) {
+                // The broker still listens: what is queued is said before we go.
+                leave.cancel();
+                drop(timeout(FAREWELL, &mut writing).await);
+            }
+            end
+        }
+        () = &mut writing => End::Shutdown,
+        () = overtime(around.shutdown) => End::Shutdown,
+        () = around.cut.cancelled() => End::Dropped,
+        why = distrusted(&chain, identity, &around.config.identity) => End::Distrusted(why),
+        () = pipe.accept_messages(around.config.max_message) => never().await,
+        () = pipe.accept_queries() => never().await,
+        () = around.events.closed() => End::Abandoned,
+    };
+    drop(writing);
+    outgoing.close();
+    let misbehaved = matches!(&end, End::Lost(error) if error.is_misbehaviour());
+    let code = if misbehaved {
+        transport::MISBEHAVED
+    } else {
+        transport::CLOSED
+    };
+    connection.close(code, b"");
+    end
+}
+
+impl Pipe<'_> {
+    /// Reads the session stream; ends with it. What arrived before the connection was lost is still
+    /// read.
+    async fn read(&self, frames: &mut FrameStream, session: &mut ClientSession) -> End {
+        loop {
+            let frame = match frames.next().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return End::Silent,
+                Err(error) => return End::Lost(error),
+            };
+            let event = match session.handle(frame) {
+                Ok(meant) => match event(meant) {
+                    Some(Ok(event)) => event,
+                    Some(Err(end)) => return end,
+                    None => continue,
+                },
+                Err(error) => return End::Lost(StreamError::Misbehaved(error)),
+            };
+            if self.events.send(event).await.is_err() {
+                return End::Abandoned;
+            }
+        }
+    }
+
+    /// Writes what is queued, as much as is ready in one write. Ends only at a shutdown, after a
+    /// goodbye that has arrived; when the stream is cut, reading tells why.
+    async fn write(
+        &self,
+        outgoing: &mut Outgoing,
+        send: &mut SendStream,
+        shutdown: &CancellationToken,
+    ) {
+        if self.write_queued(outgoing, send, shutdown).await.is_err() {
+            outgoing.close();
+            // A broker that stops our stream but keeps its own would leave us half open.
+            self.connection.close(transport::CLOSED, b"");
+            return never().await;
+        }
+        drop(send.finish());
+        // A courtesy: the caller's deadline ends it.
+        drop(send.stopped().await);
+    }
+
+    async fn write_queued(
+        &self,
+        outgoing: &mut Outgoing,
+        send: &mut SendStream,
+        shutdown: &CancellationToken,
+    ) -> Result<(), WriteError> {
+        let mut writer = FrameWriter::default();
+        loop {
+            let first = tokio::select! {
+                biased;
+                queued = outgoing.queue.recv() => queued,
+                () = shutdown.cancelled() => None,
+            };
+            let leaving = first.is_none();
+            if let Some(first) = first {
+                self.push(first, &mut writer);
+                while writer.len() < COALESCE
+                    && let Ok(next) = outgoing.queue.try_recv()
+                {
+                    self.push(next, &mut writer);
+                }
+            } else {
+                // Whoever sends from now on is told that there is no session.
+                outgoing.queue.close();
+                while let Ok(queued) = outgoing.queue.try_recv() {
+                    self.push(queued, &mut writer);
+                }
+                // Behind the goodbye the broker reads nothing more. A quarter of the time is left for it.
+                self.arriving.close();
+                drop(timeout(FAREWELL * 3 / 4, self.arriving.wait()).await);
+                writer.push(&Frame::Goodbye(farewell()));
+            }
+            if !writer.is_empty() {
+                send.write_chunk(writer.take()).await?;
+            }
+            if leaving {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A large message leaves on a stream of its own.
+    fn push(&self, queued: Queued, writer: &mut FrameWriter) {
+        match queued {
+            Queued {
+                frame: Frame::Message(message),
+                place: Some(place),
+            } if message.size() > INLINE_LIMIT => self.start_large(message, place),
+            Queued { frame, .. } => writer.push(&frame),
+        }
+    }
+
+    /// Writes a large message beside the session stream. Its place is free again when it is handed to
+    /// QUIC.
+    fn start_large(&self, message: Message, place: OwnedSemaphorePermit) {
+        let connection = self.connection.clone();
+        let sending = self.arriving.track_future(async move {
+            let id = message.envelope.id;
+            let sent = timeout(LARGE_DEADLINE, stream::send_message(&connection, message)).await;
+            drop(place);
+            match sent {
+                // It fails only with the connection, and then nothing is waited for any more.
+                Ok(Ok(stream)) => drop(stream.stopped().await),
+                Ok(Err(error)) => {
+                    let error = daemon::error_chain(&error);
+                    tracing::warn!(message_id = %id, %error, "large message not sent");
+                }
+                Err(_) => {
+                    tracing::warn!(message_id = %id, "large message not taken in time");
+                }
+            }
+        });
+        self.tasks.spawn("pcp-client-send", sending);
+    }
+
+    /// Takes large messages. QUIC's limit of concurrent streams bounds how many there are at once, and
+    /// each holds its place until its event is taken.
+    async fn accept_messages(&self, max_message: usize) {
+        while let Ok(stream) = self.connection.accept_uni().await {
+            let events = self.events.clone();
+            self.tasks.spawn("pcp-client-receive", async move {
+                match timeout(LARGE_DEADLINE, stream::read_message(stream, max_message)).await {
+                    // An error means that nobody reads events any more.
+                    Ok(Ok(message)) => drop(events.send(Event::Message(message)).await),
+                    Ok(Err(error)) => {
+                        let error = daemon::error_chain(&error);
+                        tracing::warn!(%error, "large message not received");
+                    }
+                    Err(_) => tracing::warn!("large message not received in time"),
+                }
+            });
+        }
+    }
+
+    /// Takes questions for files. Without the feature the stream limit is zero, so none can come.
+    async fn accept_queries(&self) {
+        while let Ok((send, receive)) = self.connection.accept_bi().await {
+            let events = self.events.clone();
+            self.tasks.spawn("pcp-client-query", async move {
+                match content::question(send, receive).await {
+                    Ok(query) => drop(events.send(Event::Content(query)).await),
+                    Err(AnswerError::Request(StreamError::Read(_))) => {}
+                    Err(error) => {
+                        let error = daemon::error_chain(&error);
+                        tracing::warn!(%error, "content request not understood");
+                    }
+                }
+            });
+        }
+    }
+}
