@@ -25,6 +25,8 @@ pub struct Support {
     pub standard: Facility<()>,
     /// All that the profile `confined` needs.
     pub confined: Facility<()>,
+    /// The system's message bus, by which a `standard` task asks the service manager.
+    pub message_bus: Facility<()>,
     /// The version of Landlock; 0 for none. `confined` needs the first. From the sixth on, a
     /// `standard` task cannot reach abstract sockets of the host either.
     pub landlock: u32,
@@ -85,6 +87,7 @@ impl Support {
             controllers: Controllers::missing(reason),
             standard: Facility::Missing(reason.to_owned()),
             confined: Facility::Missing(reason.to_owned()),
+            message_bus: Facility::Missing(reason.to_owned()),
             landlock: 0,
         }
     }
@@ -147,6 +150,7 @@ impl Support {
             simple("limit of processor time", &self.controllers.cpu),
             simple("profile standard", &self.standard),
             simple("profile confined", &self.confined),
+            simple("message bus", &self.message_bus),
             landlock,
         ]
     }

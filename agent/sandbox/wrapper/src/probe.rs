@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,6 +33,7 @@ pub(crate) fn answer(alone: &SingleThreaded) -> io::Result<()> {
         pid_namespace: facility(try_namespaces(alone, None)),
         standard: facility(try_namespaces(alone, Some(Profile::Standard)).map(drop)),
         confined: facility(try_namespaces(alone, Some(Profile::Confined)).map(drop)),
+        message_bus: message_bus(),
         landlock: sandbox_sys::landlock_version(),
     };
     io::stdout().write_all(&serde_json::to_vec(&support)?)
@@ -42,6 +43,17 @@ fn facility<T>(tried: Result<T, Fault>) -> Facility<T> {
     match tried {
         Ok(found) => Facility::Available(found),
         Err(fault) => Facility::Missing(fault.error),
+    }
+}
+
+fn message_bus() -> Facility<()> {
+    if Path::new(SYSTEM_BUS).exists() {
+        Facility::Available(())
+    } else {
+        Facility::Missing(format!(
+            "there is no {SYSTEM_BUS}, so `systemctl` in a task of the profile standard has no way to \
+             the service manager"
+        ))
     }
 }
 

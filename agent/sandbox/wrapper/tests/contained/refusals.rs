@@ -168,7 +168,7 @@ fn a_wrapper_that_is_none_offers_no_containment_and_says_so() {
             panic!("{support:?}")
         };
         assert!(text.contains(reason), "{text}");
-        assert_eq!(support.describe().len(), 8);
+        assert_eq!(support.describe().len(), 9);
     }
 }
 
