@@ -44,7 +44,7 @@ fn limits_hold_in_a_guest_with_all_controllers() {
     std::fs::set_permissions(&init, mode).unwrap();
     let tests = std::env::current_exe().unwrap();
     let output = Command::new("timeout")
-        .args(["--kill-after", "5", "200", KERNEL])
+        .args(["--kill-after", "5", "400", KERNEL])
         .args([
             "mem=384M",
             "rootfstype=hostfs",
