@@ -14,6 +14,7 @@ pub mod config;
 mod controller;
 mod deploy;
 mod dispatch;
+pub mod doctor;
 mod estate;
 mod http;
 mod job;

@@ -35,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Check the configuration and print what is in effect.
     CheckConfig,
+    /// Look at everything that the orchestrator needs, and say what is wrong and what to do.
+    Doctor,
     /// Make a token for a login and print it. It is shown this once.
     CreateToken {
         /// Who the token stands for.
@@ -63,6 +65,7 @@ fn run(arguments: Arguments) -> ExitCode {
     };
     let result = match arguments.command {
         Some(Command::CheckConfig) => return check(&config),
+        Some(Command::Doctor) => doctor(&config),
         Some(Command::CreateToken { login, lifetime }) => create_token(&config, &login, lifetime),
         Some(Command::User(command)) => user(&config, command),
         Some(Command::Role(command)) => role(&config, command),
@@ -96,6 +99,16 @@ fn check(config: &Config) -> ExitCode {
             ExitCode::Config
         }
     }
+}
+
+/// Prints what was found; ends with 1 if something does not work.
+fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
+    let runtime = daemon::runtime(Threads::Current)?;
+    let findings = runtime.block_on(orchestrator::doctor::examine(config));
+    let mut text = Vec::new();
+    findings.print(&mut text)?;
+    print(&String::from_utf8_lossy(&text));
+    Ok(findings.exit_code())
 }
 
 fn create_token(config: &Config, login: &str, lifetime: Duration) -> anyhow::Result<ExitCode> {

@@ -69,6 +69,30 @@ impl PuppetDb {
         }
     }
 
+    /// How many seconds the clock of PuppetDB is ahead of ours, when it has said so.
+    pub(crate) fn ahead(&self) -> Option<i64> {
+        self.service.ahead()
+    }
+
+    /// How many nodes there are, but for those that are deactivated or expired.
+    ///
+    /// # Errors
+    /// [`PuppetDbError`].
+    pub(crate) async fn count_nodes(&self) -> Result<u64, PuppetDbError> {
+        #[derive(Deserialize)]
+        struct Count {
+            count: u64,
+        }
+        let tree = json!(["from", "nodes", ["extract", [["function", "count"]]]]);
+        let mut counted = 0;
+        self.rows(&Query::Ast(tree), |row: Count| {
+            counted = row.count;
+            Ok(())
+        })
+        .await?;
+        Ok(counted)
+    }
+
     /// The certnames in the rows of a query, each once, in the order in which they come.
     ///
     /// # Errors

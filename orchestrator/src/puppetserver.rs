@@ -86,6 +86,11 @@ impl PuppetServer {
         }
     }
 
+    /// How many seconds the clock of Puppet Server is ahead of ours, when it has said so.
+    pub(crate) fn ahead(&self) -> Option<i64> {
+        self.service.ahead()
+    }
+
     /// The names of all environments.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 mod access;
 mod changes;
+mod examine;
 mod jobs;
 mod migrate;
 mod nodes;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub(crate) use access::{AccessChange, Account, StoredRole, StoredUser};
 pub(crate) use changes::{Change, Late, NodeEnd, Secret};
+pub(crate) use examine::{Contents, examine};
 #[cfg(test)]
 pub(crate) use jobs::UnfinishedNode;
 pub(crate) use jobs::{FileRef, Known, Lookup, NewJob, NewNode, Unfinished};

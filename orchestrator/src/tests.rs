@@ -4,6 +4,7 @@
 mod access;
 mod api;
 mod commands;
+mod doctor;
 mod estate;
 mod fleet;
 mod played;
@@ -54,7 +55,7 @@ impl Home {
     pub(crate) fn with_pcp_timeout(pcp_timeout: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = CertificateAuthority::create(dir.path(), "Test").unwrap();
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let names = ["localhost", "127.0.0.1", "orchestrator"].map(str::to_owned);
         let ssl = ca.issue("orchestrator", &names).unwrap();
         let home = Self {
             dir,

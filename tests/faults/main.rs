@@ -7,6 +7,9 @@
     reason = "a test says what it expects, and fails by panicking"
 )]
 
+mod kills;
+mod leases;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -20,6 +23,18 @@ const AGENTS: usize = 4;
 /// Long enough for time-outs of connections (45 s) and redelivery to do their work on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// A mesh whose orchestrator has these lines of configuration as well.
+fn mesh(orchestrator: &str) -> Lab {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    Lab::builder()
+        .compilers(2)
+        .agents(AGENTS)
+        .modulepath(root.join("modules"))
+        .config("orchestrator", orchestrator)
+        .start()
+        .expect("the mesh starts")
+}
+
 /// A mesh with a job whose tasks have all begun and wait for the gate.
 struct Midway {
     lab: Lab,
@@ -30,15 +45,15 @@ struct Midway {
 
 impl Midway {
     fn start() -> Self {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let lab = Lab::builder()
-            .compilers(2)
-            .agents(AGENTS)
-            .modulepath(root.join("modules"))
-            .start()
-            .expect("the mesh starts");
-        let marks = lab.dir().join("marks");
-        let gate = lab.dir().join("gate");
+        let midway = Self::submit(mesh(""), "");
+        midway.wait_begun(AGENTS);
+        midway
+    }
+
+    /// A job on all agents; its files bear the name of the round.
+    fn submit(lab: Lab, round: &str) -> Self {
+        let marks = lab.dir().join(format!("marks{round}"));
+        let gate = lab.dir().join(format!("gate{round}"));
         fs::write(&marks, "").expect("a writable lab");
         let nodes: Vec<_> = (1..=AGENTS).map(|n| format!("agent-{n}")).collect();
         let body = json!({
@@ -54,22 +69,25 @@ impl Midway {
             .as_str()
             .expect("a job name")
             .to_owned();
-        let midway = Self {
+        Self {
             lab,
             job,
             marks,
             gate,
-        };
-        wait_until("every task has begun", PATIENCE, || {
-            let begun = midway.marks().len();
-            if begun == AGENTS {
+        }
+    }
+
+    /// Waits until the task has begun on so many nodes.
+    fn wait_begun(&self, nodes: usize) {
+        wait_until("tasks have begun", PATIENCE, || {
+            let begun = self.marks().len();
+            if begun >= nodes {
                 Ok(())
             } else {
-                Err(format!("{begun} of {AGENTS} have begun"))
+                Err(format!("{begun} of {nodes} have begun"))
             }
         })
         .expect("the job runs");
-        midway
     }
 
     /// One line a run of the task, on whichever node.
@@ -106,10 +124,10 @@ impl Midway {
     }
 
     /// Waits for the job's end and holds it to the promise.
-    fn ends_with_every_result_exactly_once(self) {
+    fn ends_with_every_result_exactly_once(&self) {
         let nodes = self.nodes_at_the_end("finished");
         let items = &nodes;
-        let Self { lab, job, .. } = &self;
+        let Self { lab, job, .. } = self;
         let path = format!("jobs/{job}");
         assert_eq!(items.len(), AGENTS);
         let results: BTreeSet<_> = items

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use daemon::config::{Lasting, Size};
 use daemon::doctor::Findings;
-use identity::{Identity, Revocation};
+use identity::Identity;
+use pcp_client::doctor::{self, Keys};
 use pcp_client::{Transport, probe};
 use pxp_agent::config::{Config, profile_name};
 use pxp_agent::disk::Room;
@@ -21,13 +22,16 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Fewer files than this, and a spool will soon be full.
 const FEW_FILES: u64 = 10_000;
 
-const DAY: u64 = 24 * 3600;
+const KEYS: Keys = Keys {
+    place: "the configuration",
+    crl: "ssl-crl",
+};
 
 /// Prints what was found; ends with 1 if something does not work.
 pub(crate) async fn run(config: &Config) -> ExitCode {
     let mut findings = Findings::default();
     configuration(config, &mut findings);
-    let identity = certificate(config, &mut findings);
+    let identity = doctor::certificate(&config.tls, KEYS, &mut findings);
     clock(config, &mut findings);
     policy(config, &mut findings);
     directory(
@@ -38,7 +42,7 @@ pub(crate) async fn run(config: &Config) -> ExitCode {
     );
     directory("task cache", &config.cache_dir, 0, &mut findings);
     sandbox(config, &mut findings);
-    if identity {
+    if identity.is_some() {
         brokers(config, &mut findings).await;
     }
     let mut text = Vec::new();
@@ -67,61 +71,6 @@ fn configuration(config: &Config, findings: &mut Findings) {
             "run the agent, and this command, as root",
         );
     }
-}
-
-/// Whether the certificates can be used.
-fn certificate(config: &Config, findings: &mut Findings) -> bool {
-    let identity = match Identity::load(&config.tls) {
-        Ok(identity) => identity,
-        Err(error) => {
-            let advice =
-                "see ssl-cert, ssl-key, ssl-ca-cert and ssl-crl; `puppet agent -t` makes them";
-            findings.fail("certificate", daemon::error_chain(&error), advice);
-            return false;
-        }
-    };
-    let now = SystemTime::now();
-    let days = identity.days_to_expiry(now);
-    let found = format!(
-        "{}, its key fits, good for {days} more days",
-        identity.certname()
-    );
-    if days < identity::EXPIRY_WARNING_DAYS {
-        let advice = "renew it; a running agent takes the new one by itself";
-        findings.warn("certificate", found, advice);
-    } else {
-        findings.ok("certificate", found);
-    }
-    if let Err(error) = identity.verify_own() {
-        findings.fail(
-            "certificate",
-            format_args!("brokers will not take it: {error}"),
-            "it must be issued by the CA of ssl-ca-cert, be valid now and not be revoked",
-        );
-    }
-    match (config.tls.revocation, identity.crl_next_update()) {
-        (Revocation::None, _) => findings.warn(
-            "revocation",
-            "is not checked: a stolen broker's certificate stays good",
-            "certificate-revocation: chain, and ssl-crl",
-        ),
-        (_, None) => findings.ok("revocation", "lists say no time of their next issue"),
-        (_, Some(next)) => {
-            let now = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-            match next.checked_sub(now) {
-                Some(left) => findings.ok(
-                    "revocation",
-                    format_args!("lists are current for {} more days", left / DAY),
-                ),
-                None => findings.fail(
-                    "revocation",
-                    format_args!("a list is out of date for {} days", (now - next) / DAY),
-                    "fetch the CA's crl.pem again (`puppet agent -t` does)",
-                ),
-            }
-        }
-    }
-    true
 }
 
 /// Nobody here can be asked for the time, but files tell when they were written.

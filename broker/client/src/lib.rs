@@ -17,6 +17,7 @@ pub mod backoff;
 pub mod config;
 pub mod content;
 mod dial;
+pub mod doctor;
 pub mod handle;
 mod http;
 pub mod probe;

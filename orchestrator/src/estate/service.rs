@@ -2,7 +2,8 @@
 //! waited for, how often it is asked again, and what an answer that is none is called.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ const MAX_REASON: usize = 2000;
 /// How much of an answer that is an error is read.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
+/// No clock that was heard of is so far ahead.
+const UNKNOWN: i64 = i64::MAX;
+
 /// A service that is asked over HTTPS.
 pub(crate) struct Service {
     /// What people call it, such as `PuppetDB`.
@@ -45,6 +49,10 @@ pub(crate) struct Service {
     /// The address that answered last, where the next request begins.
     preferred: AtomicUsize,
     identity: Source,
+    /// Where the host of the addresses is, whatever its name resolves to.
+    at: Option<(String, SocketAddr)>,
+    /// How many seconds the clock of whoever answered last is ahead of ours; [`UNKNOWN`] before.
+    ahead: AtomicI64,
     /// The client that was made for an identity. Made anew when that has been replaced.
     client: Mutex<Option<(Arc<Identity>, Client)>>,
 }
@@ -113,8 +121,18 @@ impl Service {
             name,
             addresses,
             preferred: AtomicUsize::new(0),
+            at: None,
+            ahead: AtomicI64::new(UNKNOWN),
             identity,
             client: Mutex::new(None),
+        }
+    }
+
+    /// The same, with a host name of the addresses that is not resolved.
+    pub(crate) fn at(self, host: &str, address: SocketAddr) -> Self {
+        Self {
+            at: Some((host.to_owned(), address)),
+            ..self
         }
     }
 
@@ -176,12 +194,22 @@ impl Service {
         let request = prepare(client.request(method.clone(), url));
         let sent = request.send().await;
         let response = sent.map_err(|error| self.no_answer(address, &certname, &error))?;
+        if let Some(time) = server_time(&response) {
+            let ahead = time.as_second() - jiff::Timestamp::now().as_second();
+            self.ahead.store(ahead, Ordering::Relaxed);
+        }
         let answer = Answer {
             service: self.name,
             address: shown(address),
             response,
         };
         answer.successful(certname).await
+    }
+
+    /// How many seconds the clock of whoever answered last is ahead of ours, when that was told.
+    pub(crate) fn ahead(&self) -> Option<i64> {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        (ahead != UNKNOWN).then_some(ahead)
     }
 
     fn no_answer(&self, address: &Url, certname: &str, error: &reqwest::Error) -> ServiceError {
@@ -218,7 +246,11 @@ impl Service {
         let tls = identity
             .client_config(&[b"http/1.1"])
             .map_err(|error| failed(daemon::error_chain(&error)))?;
-        let client = Client::builder()
+        let mut builder = Client::builder();
+        if let Some((host, address)) = &self.at {
+            builder = builder.resolve(host, *address);
+        }
+        let client = builder
             .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
             .https_only(true)
             // A redirect would take our certificate to whoever it names; and a proxy of the
@@ -354,6 +386,17 @@ impl fmt::Debug for Service {
 /// Whether what began then, and has failed, may be tried once more.
 pub(crate) fn is_worth_a_retry(begun: Instant) -> bool {
     begun.elapsed() < RETRY_WITHIN
+}
+
+/// The time of the server, as its answer says.
+fn server_time(response: &Response) -> Option<jiff::Timestamp> {
+    let date = response
+        .headers()
+        .get(reqwest::header::DATE)?
+        .to_str()
+        .ok()?;
+    let time = jiff::fmt::rfc2822::parse(date).ok()?;
+    Some(time.timestamp())
 }
 
 /// An address as messages show it.

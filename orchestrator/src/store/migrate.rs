@@ -11,16 +11,25 @@ const STEPS: [&str; 3] = [
     include_str!("jobs.sql"),
 ];
 
+/// The version that this software writes.
+pub(super) fn known() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
+    connection
+        .query_row("PRAGMA user_version", (), |row| row.get(0))
+        .map_err(StoreError::of("tell its version"))
+}
+
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     loop {
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(StoreError::of("begin its migration"))?;
         // Read inside the transaction: another process may have migrated meanwhile.
-        let version: i64 = transaction
-            .query_row("PRAGMA user_version", (), |row| row.get(0))
-            .map_err(StoreError::of("tell its version"))?;
-        let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+        let version = version(&transaction)?;
+        let known = known();
         if version > known {
             return Err(StoreError::TooNew {
                 found: version,
