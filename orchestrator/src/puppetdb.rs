@@ -2,6 +2,7 @@
 //!
 //! Rows are read as they arrive, so that an estate of any size needs the memory of its certnames.
 
+mod events;
 pub(crate) mod known;
 pub(crate) mod report;
 mod rows;

@@ -1,5 +1,7 @@
 //! `jobs`: what has been asked for, and what has become of it.
 
+use std::collections::HashMap;
+
 use axum::Extension;
 use axum::extract::State;
 use orchestrator_api::{
@@ -87,26 +89,51 @@ pub(super) async fn nodes(
     }))
 }
 
-/// `GET jobs/:id/report`.
+/// `GET jobs/:id/report`: with what PuppetDB knows of the resources, when Puppet was run.
 pub(super) async fn report(State(api): State<Api>, Parts(name): Parts<String>) -> Fallible<Report> {
     let stored = api
         .store
         .nodes(job_id(&name)?, NodesQuery::default())
         .await?;
     let stored = stored.ok_or_else(|| unknown_job(&name))?;
+    let hash = |node: &StoredNode| {
+        node.report.as_ref()?;
+        let hash = node.result.as_ref()?.get("hash")?.as_str()?;
+        Some(hash.to_owned())
+    };
+    let hashes: Vec<_> = stored.items.iter().filter_map(hash).collect();
+    let mut events = resource_events(&api, &name, &hashes).await;
     let items = stored
         .items
         .into_iter()
         .map(|node| ReportItem {
+            events: hash(&node)
+                .and_then(|hash| events.remove(&hash))
+                .unwrap_or_default(),
             node: node.certname,
             state: node.state,
             timestamp: Some(node.changed),
             start_timestamp: node.started,
             finish_timestamp: node.finished,
-            events: vec![],
         })
         .collect();
     Ok(Answer::ok(Report { items }))
+}
+
+/// The events of reports. Clients wait for jobs by their reports, so that a PuppetDB that is away
+/// takes the events from them and nothing else.
+async fn resource_events(api: &Api, job: &str, hashes: &[String]) -> HashMap<String, Vec<Value>> {
+    let Some(puppetdb) = api.estate.puppetdb.as_ref().filter(|_| !hashes.is_empty()) else {
+        return HashMap::new();
+    };
+    match puppetdb.events(hashes).await {
+        Ok(events) => events,
+        Err(error) => {
+            let error = daemon::error_chain(&error);
+            tracing::warn!(job_id = job, error, "events of reports not read");
+            HashMap::new()
+        }
+    }
 }
 
 /// A job's number as it stands in a path or a body.

@@ -1,6 +1,6 @@
 //! Puppet runs, reruns, plan jobs, output and live events, as callers see them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orchestrator_api::{Job, NodeOutput, PlanEvents, PlanJob, PlanJobs};
@@ -155,6 +155,61 @@ async fn the_report_of_a_puppet_run_is_in_its_result() {
         node["details"]["report-url"],
         format!("https://db/reports/{uuid}")
     );
+}
+
+#[tokio::test]
+async fn the_events_of_a_puppet_runs_resources_are_in_the_jobs_report() {
+    let mut home = Home::new();
+    let ssl = home
+        .ca
+        .issue("puppetdb", &["localhost".to_owned()])
+        .unwrap();
+    let asked = Arc::new(Mutex::new(vec![]));
+    let queries = Arc::clone(&asked);
+    let answer = move |body: String| {
+        let query: Value = serde_json::from_str(&body).unwrap();
+        let rows = match query["query"].as_array() {
+            Some(tree) if tree[1] == "events" => {
+                let report = tree[2][2][2][1][0].clone();
+                queries.lock().unwrap().push(report.clone());
+                json!([
+                    {"report": report, "resource_type": "File", "status": "success"},
+                    {"report": report, "resource_type": "Service", "status": "failure"},
+                ])
+            }
+            _ => json!([]),
+        };
+        async move { rows.to_string() }
+    };
+    let router = axum::Router::new().route("/pdb/query/v4", axum::routing::post(answer));
+    let puppetdb = super::played::Played::start(&ssl, router).await;
+    home.more = format!("orchestrator.puppetdb-url: {:?}", puppetdb.address.as_str());
+    let server = home
+        .start_with(&Fleet::echo(&["a"]), Some(Arc::new(Played)))
+        .await;
+    let body = json!({"environment": "", "enforce_environment": false, "scope": {"nodes": ["a"]}});
+    let name = started(&server, "deploy", body).await;
+    server.end(&name).await;
+    let report = server.get(&format!("{V1}/jobs/{name}/report")).await;
+    let uuid = server.nodes(&name).await[0]["transaction_uuid"].clone();
+    let hash = format!("hash-of-{}", uuid.as_str().unwrap());
+    assert_eq!(*asked.lock().unwrap(), [json!(hash)]);
+    assert_eq!(
+        report["items"][0]["events"],
+        json!([{"resource_type": "File", "status": "success"},
+            {"resource_type": "Service", "status": "failure"}])
+    );
+
+    // A task has none, and nobody is asked for them.
+    let task = server.run("sample::hello", json!({}), &["a"]).await;
+    server.end(&task).await;
+    let report = server.get(&format!("{V1}/jobs/{task}/report")).await;
+    assert_eq!(report["items"][0]["events"], json!([]));
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    // Clients wait for jobs by their reports: they come without a PuppetDB as well.
+    drop(puppetdb);
+    let report = server.get(&format!("{V1}/jobs/{name}/report")).await;
+    assert_eq!(report["items"][0]["state"], "finished");
 }
 
 #[tokio::test]
