@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use lab::generator::Fleet;
 use lab::{Lab, wait_until};
+use serde_json::{Value, json};
 
-use crate::memory::{cpu_seconds, mib, resident};
+use crate::memory::{cpu_seconds, mib, peak, resident};
 use crate::table::Table;
 
 /// How long a fleet may take to be connected.
@@ -16,6 +17,12 @@ const DEADLINE: Duration = Duration::from_secs(300);
 
 /// How often a job is run: the first fills caches, the best of the rest counts.
 const ROUNDS: usize = 3;
+
+/// The largest estate that the orchestrator is made for.
+const ESTATE: usize = 50_000;
+
+/// Rows of the database that the end of a node is: its own, and that of the event.
+const ROWS: f64 = 2.0;
 
 /// What one job has cost.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +63,51 @@ pub(crate) fn measure(sizes: &[usize], table: &mut Table) -> Result<()> {
             "50,000: <= 300 MiB",
         );
     }
+    estate(table)
+}
+
+/// A job on a whole estate of which nobody is there: what the orchestrator and its database take,
+/// without a mesh.
+fn estate(table: &mut Table) -> Result<()> {
+    let lab = Lab::builder().start().context("cannot start a mesh")?;
+    let pid = lab.pid("orchestrator").context("it does not run")?;
+    let names: Vec<_> = (1..=ESTATE)
+        .map(|number| format!("node-{number}.example.com"))
+        .collect();
+    let body = json!({"task": "sample::host", "params": {}, "scope": {"nodes": names}});
+    let start = Instant::now();
+    let (status, answer) = lab.api_post("command/task", &body)?;
+    if status != 202 {
+        bail!("the job was not accepted: {answer}");
+    }
+    let accepted = start.elapsed().as_secs_f64();
+    let name = answer.pointer("/job/name").and_then(Value::as_str);
+    let path = format!("jobs/{}", name.context("no name")?);
+    wait_until("the job has ended", DEADLINE, || match lab.api_get(&path) {
+        Ok((200, job)) if job.get("state") == Some(&json!("failed")) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    let ended = start.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let rows = ESTATE as f64 * ROWS;
+    table.row(
+        format!("job on {ESTATE} absent nodes: stored and accepted; ended"),
+        format!("{accepted:.2} s; {ended:.2} s"),
+        "-",
+        "-",
+    );
+    table.row(
+        "rows durable a second, ends of nodes and their events",
+        format!("{:.0} /s", rows / (ended - accepted)),
+        "-",
+        ">= 60,000 /s",
+    );
+    table.row(
+        format!("orchestrator peak, job on {ESTATE} nodes"),
+        mib(peak(pid)?),
+        "-",
+        "<= 300 MiB",
+    );
     Ok(())
 }
 

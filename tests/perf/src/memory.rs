@@ -6,13 +6,24 @@ use anyhow::{Context as _, Result};
 
 /// Resident memory in KiB (`VmRSS` of `/proc/PID/status`).
 pub(crate) fn resident(pid: u32) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process has had, in KiB (`VmHWM`).
+pub(crate) fn peak(pid: u32) -> Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, key: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let number = line
         .and_then(|line| line.split_whitespace().next())
-        .context("no VmRSS line")?;
-    number.parse().context("VmRSS is no number")
+        .with_context(|| format!("no line {key}"))?;
+    number
+        .parse()
+        .with_context(|| format!("{key} is no number"))
 }
 
 /// CPU seconds that a process has used (`schedstat` of its threads, in nanoseconds).
