@@ -48,6 +48,12 @@ pub(crate) enum Failure {
     Interrupted { job: Option<Left> },
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
+    #[error("cannot write below {}", dir.display())]
+    Generate {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
     #[error("cannot start")]
@@ -163,6 +169,7 @@ impl Failure {
             Self::Api(_)
             | Self::AnswerTooLarge { .. }
             | Self::Signals(_)
+            | Self::Generate { .. }
             | Self::Tls(_)
             | Self::Runtime(_) => Exit::Failure,
             Self::Interrupted { .. } => Exit::Interrupted,
@@ -212,6 +219,7 @@ impl Failure {
             | Self::Credentials(_)
             | Self::AnswerTooLarge { .. }
             | Self::Signals(_)
+            | Self::Generate { .. }
             | Self::Tls(_)
             | Self::Runtime(_) => return None,
         };
@@ -237,7 +245,9 @@ impl Failure {
             }
             Self::Lost { .. } => "puppet-task/lost",
             Self::Interrupted { .. } => "puppet-task/interrupted",
-            Self::Signals(_) | Self::Tls(_) | Self::Runtime(_) => "puppet-task/system",
+            Self::Signals(_) | Self::Generate { .. } | Self::Tls(_) | Self::Runtime(_) => {
+                "puppet-task/system"
+            }
         };
         let details = match self {
             Self::Lost { job, .. }

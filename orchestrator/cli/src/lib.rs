@@ -13,6 +13,7 @@ mod document;
 mod error;
 mod exit;
 mod follow;
+mod generate;
 mod interrupt;
 mod job;
 mod output;
@@ -29,7 +30,7 @@ mod why;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use arguments::Format;
 use arguments::access::{AccessArguments, AccessCommand};
@@ -60,6 +61,14 @@ enum Command {
 /// Does what the arguments of the process ask for.
 #[must_use]
 pub fn main(tool: Tool) -> ExitCode {
+    if let Some(dir) = generate::wanted(std::env::args_os()) {
+        let command = match tool {
+            Tool::Task => TaskArguments::command(),
+            Tool::Job => JobArguments::command(),
+            Tool::Access => AccessArguments::command(),
+        };
+        return end(generate::write(command, &dir), Format::Human);
+    }
     // clap prints usage errors itself and exits with 2.
     let command = match tool {
         Tool::Task => Command::Task(TaskArguments::parse().command),
@@ -76,6 +85,10 @@ pub fn main(tool: Tool) -> ExitCode {
         .build()
         .map_err(Failure::Runtime)
         .and_then(|runtime| runtime.block_on(execute(command)));
+    end(outcome, format)
+}
+
+fn end(outcome: Result<Exit, Failure>, format: Format) -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| {
         report(&failure, format);
         failure.exit()

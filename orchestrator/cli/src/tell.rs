@@ -1,6 +1,6 @@
 //! Tells of nodes as they start, write and end. A node whose output is shown ends after it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future;
 
 use orchestrator_api::{Node, NodeState};
@@ -21,6 +21,8 @@ pub(crate) struct Teller {
     outputs: Option<Outputs>,
     /// Nodes that have ended, and whose output has not been shown to its end.
     held: HashMap<String, Box<Node>>,
+    /// Nodes whose output has been shown to its end before they were said to have ended.
+    shown: HashSet<String>,
 }
 
 impl Teller {
@@ -32,6 +34,7 @@ impl Teller {
             running: 0,
             outputs,
             held: HashMap::new(),
+            shown: HashSet::new(),
         }
     }
 
@@ -62,12 +65,11 @@ impl Teller {
         match piece {
             Piece::Lines(text) => screen.output(&text),
             Piece::End { node, is_whole } => {
+                if is_whole {
+                    self.shown.insert(node.clone());
+                }
                 if let Some(node) = self.held.remove(&node) {
-                    let manner = Manner {
-                        is_followed: is_whole,
-                        ..self.manner
-                    };
-                    self.tell_end(screen, &node, manner);
+                    self.tell_end(screen, &node);
                     self.progress(screen);
                 }
             }
@@ -89,7 +91,7 @@ impl Teller {
                 News::Ended(node) if self.outputs.as_ref().is_some_and(|it| it.has(&node.name)) => {
                     self.held.insert(node.name.clone(), node);
                 }
-                News::Ended(node) => self.tell_end(screen, &node, self.manner),
+                News::Ended(node) => self.tell_end(screen, &node),
                 News::Stopping => screen.lines("The job is stopping ..."),
             }
         }
@@ -103,7 +105,11 @@ impl Teller {
         );
     }
 
-    fn tell_end(&mut self, screen: &Screen, node: &Node, manner: Manner) {
+    fn tell_end(&mut self, screen: &Screen, node: &Node) {
+        let manner = Manner {
+            is_followed: self.shown.remove(&node.name),
+            ..self.manner
+        };
         *self.ended.entry(node.state).or_default() += 1;
         let outcome = render::outcome(node, manner);
         let name = printable(&node.name);
