@@ -145,7 +145,7 @@ fn directory(path: &Path, config: &Config, findings: &mut Findings) {
     let subject = "disk";
     let shown = path.display();
     let room = match nix::sys::statvfs::statvfs(path) {
-        Ok(room) => u64::from(room.blocks_available()).saturating_mul(room.fragment_size()),
+        Ok(room) => room.blocks_available().saturating_mul(room.fragment_size()),
         Err(error) => {
             findings.fail(
                 subject,
