@@ -11,12 +11,19 @@ use crate::printable::printable;
 use crate::render::{self, Manner};
 use crate::screen::{Mood, Screen};
 
+/// How many of many nodes are told of one by one when they do not end well and a bar counts: enough to
+/// see what it is about. All are told at the end.
+const TOLD: u64 = 50;
+const MORE: u64 = TOLD + 1;
+
 /// What has been told, and what is left to tell.
 pub(crate) struct Teller {
     manner: Manner,
     ended: BTreeMap<NodeState, u64>,
     groups: render::Groups,
     running: u64,
+    /// How many were told of that did not end well.
+    told: u64,
     /// When output is shown while it is written.
     outputs: Option<Outputs>,
     /// Nodes that have ended, and whose output has not been shown to its end.
@@ -32,6 +39,7 @@ impl Teller {
             ended: BTreeMap::new(),
             groups: render::Groups::default(),
             running: 0,
+            told: 0,
             outputs,
             held: HashMap::new(),
             shown: HashSet::new(),
@@ -115,9 +123,16 @@ impl Teller {
         let name = printable(&node.name);
         let headline = format!("{} {name}", outcome.verb);
         if self.manner.is_grouped {
-            // With a bar that counts, only what went wrong is worth a line.
-            if !screen.has_bar() || outcome.mood() != Mood::Good {
+            // With a bar that counts, only what went wrong is worth a line, and not thousands of times.
+            if !screen.has_bar() {
                 screen.headline(outcome.mood(), &headline, "");
+            } else if outcome.mood() != Mood::Good {
+                self.told += 1;
+                match self.told {
+                    ..=TOLD => screen.headline(outcome.mood(), &headline, ""),
+                    MORE => screen.remark("Others that do not end well are listed at the end."),
+                    _ => {}
+                }
             }
             self.groups.add(outcome, &name);
         } else {
