@@ -16,6 +16,7 @@ mod foreign_clients;
 mod lab_binary;
 mod live;
 mod policy;
+mod puppet_runs;
 #[path = "../said.rs"]
 mod said;
 mod sandbox;

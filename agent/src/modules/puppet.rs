@@ -3,6 +3,7 @@
 //! ([`flags`]), waits its turn, and reads the report ([`report`]).
 
 pub mod flags;
+mod places;
 pub mod report;
 pub mod run;
 

@@ -18,15 +18,25 @@ use crate::played::blocking;
 
 const SCRIPT: &[u8] = b"#!/bin/sh\necho \"from a primary\"\n";
 
-/// A Puppet Server with one answer, which notes who has asked for what.
-struct Primary {
-    uri: String,
+/// What is answered to a first line: status with further headers, and body.
+type Answering = dyn Fn(&str) -> (String, Vec<u8>) + Send + Sync;
+
+/// A Puppet Server that notes who has asked for what.
+pub(crate) struct Primary {
+    pub(crate) uri: String,
     asked: Arc<Mutex<Vec<(String, Certname)>>>,
     _tasks: daemon::Tasks,
 }
 
 impl Primary {
     async fn start(ca: &CertificateAuthority, status: &'static str, body: &'static [u8]) -> Self {
+        Self::answering(ca, move |_| (status.to_owned(), body.to_vec())).await
+    }
+
+    pub(crate) async fn answering(
+        ca: &CertificateAuthority,
+        with: impl Fn(&str) -> (String, Vec<u8>) + Send + Sync + 'static,
+    ) -> Self {
         let ssl = ca.issue("puppet", &["127.0.0.1".to_owned()]).unwrap();
         let certname = Certname::parse("puppet").unwrap();
         let identity = Identity::load(&Files::from_ssldir(&ssl.dir, &certname)).unwrap();
@@ -41,7 +51,7 @@ impl Primary {
             while let Ok((socket, _)) = listener.accept().await {
                 // One that does not get through the handshake asks nothing.
                 if let Ok(tls) = acceptor.accept(socket).await {
-                    answer(tls, &notes, status, body).await;
+                    answer(tls, &notes, &with).await;
                 }
             }
         });
@@ -52,7 +62,7 @@ impl Primary {
         }
     }
 
-    fn asked(&self) -> Vec<(String, Certname)> {
+    pub(crate) fn asked(&self) -> Vec<(String, Certname)> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -60,21 +70,21 @@ impl Primary {
 async fn answer(
     mut tls: tokio_rustls::server::TlsStream<TcpStream>,
     notes: &Mutex<Vec<(String, Certname)>>,
-    status: &str,
-    body: &[u8],
+    with: &Answering,
 ) {
     let Some(head) = head(&mut tls).await else {
         return;
     };
     let certs = tls.get_ref().1.peer_certificates().unwrap().to_vec();
     let line = head.lines().next().unwrap().to_owned();
+    let (status, body) = with(&line);
     let certname = identity::peer_certname(&certs).unwrap();
     notes.lock().unwrap().push((line, certname));
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
     tls.write_all(head.as_bytes()).await.ok();
-    tls.write_all(body).await.ok();
+    tls.write_all(&body).await.ok();
     tls.shutdown().await.ok();
 }
 

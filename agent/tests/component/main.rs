@@ -9,6 +9,7 @@
     reason = "a test fails by panicking and says why it skips, in its helpers too"
 )]
 
+mod apply;
 mod commands;
 mod delivery;
 mod downloads;

@@ -50,6 +50,8 @@ pub(crate) struct Peer {
     messages: mpsc::Receiver<Message>,
     tasks: daemon::Tasks,
     agent: Uri,
+    /// How long an answer is waited for.
+    pub(crate) patience: Duration,
 }
 
 /// An answer of the agent.
@@ -155,6 +157,7 @@ impl Broker {
             messages,
             tasks,
             agent: "pcp://node/agent".parse().unwrap(),
+            patience: SOON,
         }
     }
 }
@@ -254,7 +257,7 @@ impl Peer {
 
     /// The next message of the agent.
     pub(crate) async fn answer(&mut self) -> Answer {
-        let message = timeout(SOON, self.messages.recv()).await;
+        let message = timeout(self.patience, self.messages.recv()).await;
         let message = message.expect("a message in time").expect("a session");
         Answer {
             kind: message

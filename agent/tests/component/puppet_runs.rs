@@ -1,5 +1,4 @@
-//! `pxp-module-puppet run` with a Puppet that is played by a script: it tells where its files lie, notes
-//! how it was called, and does what the test says.
+//! `pxp-module-puppet run` with a Puppet that is played by `tests/played/puppet`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,50 +26,7 @@ impl Played {
         let puppet = node.path("puppet");
         node.reconfigure(&format!("puppet-bin: {puppet:?}"));
         fs::create_dir(node.path("state")).unwrap();
-        let dir = node.dir.path().display();
-        let script = format!(
-            r#"#!/bin/sh
-dir={dir}
-state=$dir/state
-if [ "$2" = --configprint ]; then
-    echo "lastrunreport = $state/last_run_report.yaml"
-    echo "agent_disabled_lockfile = $state/agent_disabled.lock"
-    echo "agent_catalog_run_lockfile = $state/agent_catalog_run.lock"
-    exit 0
-fi
-echo "$*" >>$dir/calls
-job=$(echo "$*" | sed -n 's/.*--job-id //p')
-report() {{
-    uuid=$(cat /proc/sys/kernel/random/uuid)
-    cat >$state/new <<YAML
---- !ruby/object:Puppet::Transaction::Report
-time: '2026-11-29T07:58:51.307761610+00:00'
-transaction_uuid: $uuid
-${{job:+job_id: '$job'}}
-status: $1
-environment: $2
-logs:
-- level: notice
-  message: 'status: misleading'
-metrics:
-  resources:
-    name: resources
-    values:
-    - - total
-      - Total
-      - 9
-    - - changed
-      - Changed
-      - 2
-YAML
-    mv $state/new $state/last_run_report.yaml
-    echo $uuid >>$dir/uuids
-}}
-echo "Info: Using environment 'production'"
-. $dir/doing
-"#
-        );
-        fs::write(&puppet, script).unwrap();
+        fs::write(&puppet, include_str!("../../../tests/played/puppet")).unwrap();
         fs::set_permissions(&puppet, fs::Permissions::from_mode(0o755)).unwrap();
         let played = Self { node };
         played.does(doing);

@@ -10,12 +10,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use pxp::{PuppetRun, PuppetRunError, PuppetRunResult};
 use serde::{Deserialize, Serialize};
 
 use super::flags;
+use super::places::{AskError, Places, Seen};
 use super::report::{self, Report};
 
 /// How long another run is waited for: the original's ten minutes.
@@ -23,10 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// How often it is looked whether the other run has ended: the original's tenth of a second.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// The most that is read of what Puppet says about its settings, and of an administrator's reason for
-/// disabling it. Both have a few lines.
-const MAX_SHORT: u64 = 64 * 1024;
 
 /// What the process finds on its standard input. Its form is that of the original's external modules.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,14 +40,6 @@ pub struct Configuration {
     /// Where `puppet` is said to be; looked for otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub puppet_bin: Option<PathBuf>,
-}
-
-/// Where Puppet keeps what tells how it is.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Places {
-    report: PathBuf,
-    disabled: PathBuf,
-    locked: PathBuf,
 }
 
 /// Reads the request from `input`, runs Puppet, and writes the result to `output`. `true` when nothing
@@ -108,7 +97,7 @@ impl<'a> Run<'a> {
         let puppet = super::find(configured, &path)
             .map_err(|error| not_run(PuppetRunError::NoPuppetBin, error.to_string()))?;
         Ok(Self {
-            places: Places::ask(&puppet)?,
+            places: Places::ask(&puppet).map_err(|error| unknown_places(&puppet, &error))?,
             puppet,
             arguments,
             job: task.input.job.as_deref(),
@@ -204,17 +193,12 @@ impl<'a> Run<'a> {
     }
 
     fn check_enabled(&self, code: i32) -> Result<(), Failure> {
-        let reason = match read_short(&self.places.disabled) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            // It is there.
-            Err(_) => String::new(),
+        let Some(said) = self.places.disabled() else {
+            return Ok(());
         };
-        let mut why = "Puppet is disabled on this node".to_owned();
-        if let Ok(Disabled { disabled_message }) = serde_json::from_str(&reason) {
-            why = format!("{why}: {disabled_message}");
-        }
-        why.push_str("; \"puppet agent --enable\" enables it");
+        let said = said.map_or_else(String::new, |said| format!(": {said}"));
+        let why =
+            format!("Puppet is disabled on this node{said}; \"puppet agent --enable\" enables it");
         let kind = PuppetRunError::AgentDisabled;
         Err(Failure { kind, code, why })
     }
@@ -284,83 +268,18 @@ enum ReadError {
     Form(#[from] report::ReportError),
 }
 
-/// What Puppet writes into the file that disables it.
-#[derive(Deserialize)]
-struct Disabled {
-    disabled_message: String,
-}
-
-/// A report as it was seen before a run.
-#[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    uuid: Option<String>,
-    modified: Option<SystemTime>,
-}
-
-impl Seen {
-    fn of(path: &Path) -> Self {
-        let file = File::open(path).ok();
-        Self {
-            modified: path
-                .metadata()
-                .and_then(|metadata| metadata.modified())
-                .ok(),
-            uuid: file.and_then(|file| Some(report::read(file).ok()?.transaction_uuid)),
-        }
-    }
-
-    /// Whether there is another report now. Runs have ids; only where there is none, the time of the
-    /// file has to do.
-    fn is_older_than(&self, path: &Path) -> bool {
-        let now = Self::of(path);
-        match (&self.uuid, &now.uuid) {
-            (Some(before), Some(now)) => before != now,
-            _ => now.modified != self.modified,
-        }
-    }
-}
-
-impl Places {
-    fn ask(puppet: &Path) -> Result<Self, Failure> {
-        let child = Command::new(puppet)
-            .args(["agent", "--configprint"])
-            .arg("lastrunreport,agent_disabled_lockfile,agent_catalog_run_lockfile")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut child = child.map_err(|error| cannot_start(puppet, &error))?;
-        let mut told = String::new();
-        let read = child.stdout.take().map_or(Ok(0), |stdout| {
-            stdout.take(MAX_SHORT).read_to_string(&mut told)
-        });
-        let status = read.and_then(|_| child.wait());
-        let status = status.map_err(|error| cannot_start(puppet, &error))?;
-        Self::parse(&told).ok_or_else(|| {
-            let code = code_of(status);
-            not_run(
-                PuppetRunError::NoLastRunReport,
-                format!(
-                    "\"{} agent --configprint\" (exit code {code}) does not tell where Puppet's last \
-                     run report lies",
-                    puppet.display()
-                ),
-            )
-        })
-    }
-
-    /// Lines `key = value`.
-    fn parse(told: &str) -> Option<Self> {
-        let value = |wanted: &str| {
-            let pairs = told.lines().filter_map(|line| line.split_once(" = "));
-            let mut values = pairs.filter(|(key, _)| *key == wanted);
-            let (_, value) = values.next()?;
-            Some(PathBuf::from(value)).filter(|path| path.is_absolute())
-        };
-        Some(Self {
-            report: value("lastrunreport")?,
-            disabled: value("agent_disabled_lockfile")?,
-            locked: value("agent_catalog_run_lockfile")?,
-        })
+fn unknown_places(puppet: &Path, error: &AskError) -> Failure {
+    match error {
+        AskError::Start(error) => cannot_start(puppet, error),
+        AskError::Silent(status) => not_run(
+            PuppetRunError::NoLastRunReport,
+            format!(
+                "\"{} agent --configprint\" (exit code {}) does not tell where Puppet's last run \
+                 report lies",
+                puppet.display(),
+                code_of(*status)
+            ),
+        ),
     }
 }
 
@@ -374,14 +293,6 @@ fn code_of(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(of_signal)
 }
 
-fn read_short(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?
-        .take(MAX_SHORT)
-        .read_to_string(&mut text)?;
-    Ok(text)
-}
-
 /// A line among those of Puppet.
 fn note(text: &str) {
     // Nobody may be reading it any more.
@@ -391,18 +302,6 @@ fn note(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_are_taken_from_what_puppet_tells() {
-        let told = "agent_catalog_run_lockfile = /v/state/a = b.lock\n\
-                    agent_disabled_lockfile = /v/state/d.lock\nnoise\nlastrunreport = /v/é.yaml\n";
-        let places = Places::parse(told).unwrap();
-        assert_eq!(places.report, Path::new("/v/é.yaml"));
-        assert_eq!(places.locked, Path::new("/v/state/a = b.lock"));
-        assert_eq!(Places::parse("lastrunreport = /v/r.yaml\n"), None);
-        let relative = told.replace("= /v/é.yaml", "= r.yaml");
-        assert_eq!(Places::parse(&relative), None);
-    }
 
     #[test]
     fn a_run_that_never_gets_its_turn_says_so() {
