@@ -35,6 +35,8 @@ pub struct Config {
     pub brokers: Vec<BrokerAddress>,
     /// How they are reached.
     pub ways: Ways,
+    /// About how long the first broker must be back until we return to it; never where nothing is given.
+    pub home_after: Option<Duration>,
     /// A proxy on the way over WebSocket.
     pub proxy: Option<Proxy>,
     /// The certnames whose requests are taken; the policy may add to them.
@@ -211,6 +213,7 @@ impl Config {
             given: Vec::new(),
             brokers,
             ways,
+            home_after: reader::home_after(file.broker_return_time),
             proxy,
             controllers,
             tls: tls?,

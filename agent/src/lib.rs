@@ -135,6 +135,7 @@ impl Agent {
         );
         client.max_message = config.max_message;
         client.ways = config.ways;
+        client.home_after = config.home_after;
         client.proxy = config.proxy.clone();
         let (engine, commands) = engine::channel();
         let (outbox, queue) = outbox::channel();

@@ -18,6 +18,7 @@ use pcp_client::BrokerAddress;
 use pcp_mesh::Role;
 
 use crate::authorize::rules::{Origin, RuleSet};
+use crate::host::EXPECTED_CLIENTS;
 use crate::websocket::Version;
 use file::BrokerFile;
 
@@ -192,6 +193,14 @@ impl Config {
 }
 
 impl Config {
+    /// How many clients the host must be fit for.
+    pub(crate) fn expected_clients(&self) -> u64 {
+        match u64::try_from(self.max_connections) {
+            Ok(limit) if limit > 0 => limit,
+            _ => EXPECTED_CLIENTS,
+        }
+    }
+
     fn rules_of(&self, origin: Origin) -> Option<&RuleSet> {
         self.rules.as_ref().filter(|rules| rules.origin() == origin)
     }

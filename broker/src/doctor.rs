@@ -8,7 +8,7 @@ use identity::Identity;
 use pcp_client::doctor::{self, Keys};
 
 use crate::config::{Config, role_name};
-use crate::host::{EXPECTED_CLIENTS, Host};
+use crate::host::Host;
 
 const KEYS: Keys = Keys {
     place: "the section pcp-broker",
@@ -41,11 +41,7 @@ pub async fn examine(config: &Config) -> Findings {
             }
         }
     }
-    let clients = match u64::try_from(config.max_connections) {
-        Ok(limit) if limit > 0 => limit,
-        _ => EXPECTED_CLIENTS,
-    };
-    Host::read().judge(clients, &mut findings);
+    Host::read().judge(config.expected_clients(), &mut findings);
     findings
 }
 

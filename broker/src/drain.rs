@@ -11,7 +11,7 @@ use std::time::Duration;
 use pcp::ClientType;
 use pcp_mesh::SessionId;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::driver::Input;
 use crate::peers::Peers;
@@ -25,6 +25,9 @@ const AGENTS_PER_SECOND: u32 = 1000;
 /// How many intervals after its announcement a wave is told: what is on its way between two brokers
 /// has arrived by then.
 const NOTICE: usize = 5;
+
+/// How long a client may take to hear what is left for it.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Sends everybody away, in at most half of `patience`; the other half is for their last messages.
 pub(crate) async fn run(peers: &Peers, inputs: &mpsc::Sender<Input>, patience: Duration) {
@@ -52,6 +55,24 @@ pub(crate) async fn run(peers: &Peers, inputs: &mpsc::Sender<Input>, patience: D
         sleep(INTERVAL).await;
     }
     tell(inputs, Input::Drain).await;
+}
+
+/// Lets one client go that wants to go elsewhere, as [`run`] does with all: `writing` is what writes to
+/// it, and ends behind the goodbye.
+pub(crate) async fn let_go(
+    session: SessionId,
+    inputs: &mpsc::Sender<Input>,
+    mut writing: impl Future<Output = ()> + Unpin,
+) {
+    let sessions = vec![session];
+    tell(inputs, Input::Leaving { sessions }).await;
+    let notice = INTERVAL * u32::try_from(NOTICE).unwrap_or(u32::MAX);
+    if timeout(notice, &mut writing).await.is_ok() {
+        return;
+    }
+    let sessions = vec![session];
+    tell(inputs, Input::Goodbye { sessions }).await;
+    drop(timeout(FAREWELL, writing).await);
 }
 
 /// Those who can go elsewhere without anybody noticing.

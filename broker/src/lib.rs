@@ -40,9 +40,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use daemon::doctor::{Findings, Level};
 use identity::{Current, Identity, IdentityError};
 use pcp::ClientType;
-use pcp_client::transport::{Buffers, CLOSED, SOCKET_BUFFER};
+use pcp_client::transport::CLOSED;
 use pcp_client::{ClientConfig, Transport, Ways};
 use pcp_mesh::{Node, NodeConfig, Role};
 use tokio::sync::mpsc;
@@ -56,6 +57,7 @@ use counts::Counts;
 use driver::{Driver, INPUT_QUEUE, Input};
 use entrance::Entrance;
 use gate::{Door, Gate};
+use host::Host;
 use listener::Bound;
 pub use listener::ListenError;
 use peers::Peers;
@@ -185,12 +187,10 @@ impl Broker {
             })
         })?;
         let endpoint = match quic {
-            Some(bound) => {
-                warn_of_small_buffers(bound.buffers);
-                Some(bound.listen(&server).map_err(RunError::Listen)?)
-            }
+            Some(bound) => Some(bound.listen(&server).map_err(RunError::Listen)?),
             None => None,
         };
+        warn_of_limits(&config);
 
         let rules = Arc::new(Rules::of(&config));
         let ids = Arc::new(SessionIds::default());
@@ -391,14 +391,16 @@ fn start_time() -> u64 {
     })
 }
 
-fn warn_of_small_buffers(buffers: Buffers) {
-    if buffers.receive < SOCKET_BUFFER || buffers.send < SOCKET_BUFFER {
+/// Warns of what this host lacks for the clients that may come.
+fn warn_of_limits(config: &Config) {
+    let mut findings = Findings::default();
+    Host::read().judge(config.expected_clients(), &mut findings);
+    for finding in findings.all().iter().filter(|f| f.level != Level::Ok) {
         tracing::warn!(
-            wanted = SOCKET_BUFFER,
-            receive = buffers.receive,
-            send = buffers.send,
-            "small UDP buffers: packets of large bursts will be lost and sent again; \
-             raise net.core.rmem_max and net.core.wmem_max"
+            subject = %finding.subject,
+            found = %finding.found,
+            advice = %finding.advice,
+            "this host may not suffice"
         );
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
 use identity::{Current, Derived, Identity, IdentityError, TlsVersions};
-use pcp_client::transport::{self, Buffers, SOCKET_BUFFER};
+use pcp_client::transport::{self, SOCKET_BUFFER};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -66,7 +66,6 @@ pub(crate) type Server = Derived<Arc<ServerConfig>>;
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
-    pub(crate) buffers: Buffers,
     socket: UdpSocket,
     endpoint: EndpointConfig,
 }
@@ -83,10 +82,9 @@ impl Bound {
             address,
             source,
         };
-        let (socket, buffers) = transport::bind(address, Some(SOCKET_BUFFER)).map_err(bind)?;
+        let (socket, _) = transport::bind(address, Some(SOCKET_BUFFER)).map_err(bind)?;
         Ok(Self {
             address: socket.local_addr().map_err(bind)?,
-            buffers,
             socket,
             endpoint,
         })

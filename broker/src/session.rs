@@ -25,6 +25,7 @@ use crate::authorize::{Kind, Rules};
 use crate::budget::Budget;
 use crate::content::Relay;
 use crate::counts::Counts;
+use crate::drain;
 use crate::driver::{Exit, Input};
 use crate::entrance::Place;
 use crate::gate::Gate;
@@ -104,6 +105,8 @@ impl SessionIds {
 enum End {
     /// The peer said goodbye, or closed the stream in good order.
     Left(String),
+    /// The peer goes to another broker, and waits for our goodbye.
+    Moving,
     /// The connection was lost, or the peer broke the protocol.
     Lost(StreamError),
     /// We have said goodbye.
@@ -152,6 +155,7 @@ pub(crate) async fn serve(incoming: Incoming, context: Arc<Context>, place: Plac
     );
     let reason = match run(opened, &context).await {
         End::Left(reason) => reason,
+        End::Moving => "the peer goes to another broker".to_owned(),
         End::Lost(error) => daemon::error_chain(&error),
         End::Closed => "closed by this broker".to_owned(),
         End::Stopping => "this broker is being stopped".to_owned(),
@@ -271,7 +275,10 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
             () = &mut streams => End::Closed,
         }
     };
-    if matches!(end, End::Left(_)) {
+    if matches!(end, End::Moving) {
+        drain::let_go(session, &context.inputs, &mut writing).await;
+    }
+    if matches!(end, End::Left(_) | End::Moving) {
         // What it had sent before its goodbye has arrived, and may not all be read yet.
         receiving.close();
         let rest = async {

@@ -77,6 +77,9 @@ pub struct Places {
     pub puppet_dir: PathBuf,
 }
 
+/// A broker that was repaired is left alone for as long as it takes to see that it stays up.
+pub const HOME_AFTER: Duration = Duration::from_secs(600);
+
 /// The places of root, or of an ordinary user.
 ///
 /// # Errors

@@ -16,6 +16,8 @@ impl fmt::Display for Config {
         let tls = &self.tls;
         writeln!(f, "broker-uris: {}", list(&self.brokers))?;
         writeln!(f, "transport: {}", self.ways)?;
+        let home = Lasting(self.home_after.unwrap_or_default());
+        writeln!(f, "broker-return-time: \"{home}\"")?;
         if let Some(proxy) = &self.proxy {
             // Without its password.
             writeln!(f, "broker-ws-proxy: \"{proxy}\"")?;

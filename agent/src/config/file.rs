@@ -84,6 +84,8 @@ file! {
     List broker_ws_uris: Vec<String>,
     /// How brokers are reached: `quic`, `websocket`, or `auto`: QUIC where UDP gets through.
     Single transport: String,
+    /// About how long the first broker must be back until the agent returns to it; 0: it stays.
+    Single broker_return_time: Lasting,
     /// A proxy on the way over WebSocket: `http://HOST:PORT`, `http://NAME:PASSWORD@HOST:PORT`.
     Single broker_ws_proxy: String,
     /// The certnames whose requests are taken; the policy may add to them.

@@ -300,6 +300,12 @@ pub(super) fn ttl(written: Option<Lasting>) -> Option<Duration> {
     Some(ttl).filter(|ttl| !ttl.is_zero())
 }
 
+/// Zero means never.
+pub(super) fn home_after(written: Option<Lasting>) -> Option<Duration> {
+    let after = written.map_or(defaults::HOME_AFTER, |Lasting(after)| after);
+    Some(after).filter(|after| !after.is_zero())
+}
+
 /// The same for bytes.
 pub(super) fn bytes(written: Option<Size>, default: u64) -> Option<u64> {
     Some(written.map_or(default, |Size(bytes)| bytes)).filter(|bytes| *bytes > 0)

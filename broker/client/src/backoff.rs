@@ -43,6 +43,8 @@ pub enum Ended {
     },
     /// Another session of our own address took this one's place.
     Superseded,
+    /// We have left it for the first broker.
+    GoneHome,
 }
 
 /// A session that lasted this long is a good one: after its end the first attempt is quick, and goes
@@ -136,6 +138,11 @@ impl Redial {
                 // Thousands are told the same number at once: they come back over as long a time.
                 let asked = Duration::from_secs(seconds.into()).min(LONGEST_RETRY);
                 asked + asked.mul_f64(unit(random)).max(self.grow(random))
+            }
+            Ended::GoneHome => {
+                self.restart();
+                self.broker = 0;
+                Duration::ZERO
             }
             Ended::Superseded => {
                 let cap = self.backoff.cap.saturating_mul(SUPERSEDED_CAPS);

@@ -39,6 +39,9 @@ pub struct ClientConfig {
     /// About how long after a session over WebSocket has begun QUIC is tried again; later the pauses
     /// grow.
     pub probe_base: Duration,
+    /// About how long the first broker must be back until a client that is connected to another one over
+    /// QUIC returns to it; never where nothing is given.
+    pub home_after: Option<Duration>,
 }
 
 impl ClientConfig {
@@ -62,6 +65,7 @@ impl ClientConfig {
             proxy: None,
             head_start: QUIC_HEAD_START,
             probe_base: PROBE_BASE,
+            home_after: None,
         }
     }
 

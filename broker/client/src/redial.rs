@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     redial: Redial,
     reprobe: Reprobe,
     dialler: Dialler,
+    /// The first broker, at the other end of a handshake: there the next session begins.
+    home: Option<Box<Reached>>,
     random: fastrand::Rng,
     /// What our last hello said; each session of ours must be newer than the one before.
     started: u64,
@@ -54,6 +56,7 @@ impl Connection {
             redial: Redial::new(config.backoff, config.brokers.len()),
             reprobe: Reprobe::new(config.probe_base),
             dialler: Dialler::default(),
+            home: None,
             random: fastrand::Rng::new(),
             started: 0,
             last_error: None,
@@ -69,11 +72,12 @@ impl Connection {
     pub(crate) async fn run(mut self) {
         let shutdown = self.tasks.shutdown_token();
         loop {
+            let home = self.home.take();
             let attempt = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = self.events.closed() => break,
-                result = dial(&mut self.dialler, &self.config, &self.redial, &mut self.started) => result,
+                result = dial(&mut self.dialler, home, &self.config, &self.redial, &mut self.started) => result,
             };
             let ended = match attempt {
                 Ok(welcomed) => match self.serve(welcomed).await {
@@ -144,9 +148,14 @@ impl Connection {
                 &self.redial,
                 &mut self.reprobe,
                 &mut self.random,
+                quic,
             );
             match session::run(line, &mut outgoing, &around, better).await {
                 Ran::Ended(end) => break end,
+                Ran::GoneHome(reached) => {
+                    self.home = Some(reached);
+                    break End::GoneHome;
+                }
                 Ran::Better(line, None) => staying = Some(line),
                 Ran::Better(line, Some(reached)) => {
                     let started = next_start(&mut self.started);
@@ -225,6 +234,7 @@ impl Connection {
             ),
             End::Silent => (Ended::Dropped, "the broker ended the session".to_owned()),
             End::Dropped => (Ended::Dropped, "we ended the session".to_owned()),
+            End::GoneHome => (Ended::GoneHome, "back to the first broker".to_owned()),
         };
         if ended == Ended::Superseded {
             tracing::error!(
@@ -293,6 +303,7 @@ impl Connection {
 
 async fn dial(
     dialler: &mut Dialler,
+    home: Option<Box<Reached>>,
     config: &ClientConfig,
     redial: &Redial,
     started: &mut u64,
@@ -301,18 +312,25 @@ async fn dial(
         return Err(DialError::NoBroker);
     };
     let started = next_start(started);
-    dialler.dial(broker, config, started).await
+    match home {
+        Some(reached) => reached.greet(config, started).await,
+        None => dialler.dial(broker, config, started).await,
+    }
 }
 
-/// Waits until QUIC gets through to the broker that we are connected to over WebSocket; for ever where
-/// it is not wanted.
+/// Waits for a better way: over QUIC to the broker that we are connected to over WebSocket, or to the
+/// first broker; for ever where that is not wanted.
 async fn better(
     dialler: &mut Dialler,
     config: &ClientConfig,
     redial: &Redial,
     reprobe: &mut Reprobe,
     random: &mut fastrand::Rng,
+    quic: bool,
 ) -> Reached {
+    if quic {
+        return home(dialler, config, redial, random).await;
+    }
     let broker = match config.brokers.get(redial.broker()) {
         Some(broker) if config.ways == Ways::Auto => broker,
         _ => return std::future::pending().await,
@@ -327,6 +345,36 @@ async fn better(
                 }
                 let error = daemon::error_chain(&error);
                 tracing::debug!(%broker, %error, "QUIC does not get through yet");
+            }
+        }
+    }
+}
+
+/// Waits until the first broker has answered twice in a row, with a pause of chance before each: it is
+/// back for a while then, and a fleet does not return in one moment.
+async fn home(
+    dialler: &mut Dialler,
+    config: &ClientConfig,
+    redial: &Redial,
+    random: &mut fastrand::Rng,
+) -> Reached {
+    let (Some(first), Some(pause), 1..) = (config.brokers.first(), config.home_after, redial.broker())
+    else {
+        return std::future::pending().await;
+    };
+    let mut seen = false;
+    loop {
+        sleep(pause.mul_f64(0.5 + random.f64())).await;
+        match dialler.reach_over_quic(first, config).await {
+            Ok(reached) if seen => return reached,
+            Ok(reached) => {
+                reached.leave();
+                seen = true;
+            }
+            Err(error) => {
+                let error = daemon::error_chain(&error);
+                tracing::debug!(broker = %first, %error, "the first broker is not back yet");
+                seen = false;
             }
         }
     }

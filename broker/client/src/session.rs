@@ -50,6 +50,8 @@ pub(crate) enum End {
     Abandoned,
     /// The user of the client wants another session.
     Dropped,
+    /// We have left for the first broker.
+    GoneHome,
     /// The broker said goodbye.
     Goodbye(Goodbye),
     /// The connection was lost, or the broker broke the protocol.
@@ -69,6 +71,8 @@ pub(crate) enum Ran {
     /// QUIC gets through again. All that was sent on this session has arrived; it is still open. Without
     /// a way, that could not be made sure of, and the session goes on.
     Better(Box<WebSocketLine>, Option<Box<Reached>>),
+    /// It is over, since the first broker is back; all that was sent has arrived.
+    GoneHome(Box<Reached>),
 }
 
 /// The connection of a session.
@@ -149,7 +153,8 @@ impl Outgoing {
     }
 }
 
-/// Runs a session until it ends, or until `better` gives a way over QUIC.
+/// Runs a session until it ends, or until `better` gives a way over QUIC: to this broker, or to the first
+/// one.
 pub(crate) async fn run(
     line: Line,
     outgoing: &mut Outgoing,
@@ -157,7 +162,7 @@ pub(crate) async fn run(
     better: impl Future<Output = Reached>,
 ) -> Ran {
     match line {
-        Line::Quic(line) => Ran::Ended(quic::run(line, outgoing, around).await),
+        Line::Quic(line) => quic::run(line, outgoing, around, better).await,
         // Boxed, so that sessions over QUIC do not keep its room.
         Line::WebSocket(line) => Box::pin(websocket::run(line, outgoing, around, better)).await,
     }
@@ -214,6 +219,14 @@ fn farewell() -> Goodbye {
     Goodbye {
         code: GoodbyeCode::Normal,
         reason: "the client is shut down".to_owned(),
+    }
+}
+
+/// Our last frame when we go to another broker: this one still says what it has for us, and then goodbye.
+fn moving() -> Goodbye {
+    Goodbye {
+        code: GoodbyeCode::GoingAway,
+        reason: "the client goes to another broker".to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pcp::frame::{self, max_message_payload};
 use pcp::message::INLINE_LIMIT;
 use pcp::{
-    ClientType, Envelope, ErrorKind, Flags, Frame, FrameError, Message, MessageId, PeerMisbehaved,
+    ClientType, Envelope, ErrorKind, Flags, Frame, FrameError, GoodbyeCode, Message, MessageId, PeerMisbehaved,
     ServerEvent, ServerSession, Target, Uri,
 };
 use pcp_client::stream::{self, FrameStream, StreamError};
@@ -66,6 +66,9 @@ impl Pipe<'_> {
                     Input::Message { session, message }
                 }
                 Ok(ServerEvent::Link(frame)) => Input::LinkFrame { session, frame },
+                Ok(ServerEvent::Goodbye(goodbye)) if goodbye.code == GoodbyeCode::GoingAway => {
+                    return End::Moving;
+                }
                 Ok(ServerEvent::Goodbye(goodbye)) => return End::Left(goodbye.reason),
                 Ok(ServerEvent::Hello(_)) => {
                     return End::Lost(StreamError::Misbehaved(PeerMisbehaved::OutOfOrder {

@@ -134,6 +134,36 @@ async fn a_rolling_restart_of_the_compilers_loses_no_message_and_no_answer() {
     assert!(asked >= 20 && again.is_some(), "{asked}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_go_home_when_their_first_broker_is_back_unless_they_are_to_stay_and_nothing_is_lost() {
+    let mut field = Field::new();
+    let primary = field.primary();
+    let one = field.compiler("compiler-1", &[primary.address]);
+    let two = field.compiler("compiler-2", &[primary.address]);
+    let addresses = [one.address, two.address];
+    let brokers = addresses.map(broker_address);
+    let stays = field.client_of("stays", "agent", brokers.to_vec(), &[]);
+    field.home_after = Some(Duration::from_millis(500));
+    let agents = agents(&field, 10, &brokers);
+    all_at(&agents, "compiler-1").await;
+    let mut orchestrator = field.connected("orch", "orchestrator", &primary).await;
+    for agent in &agents {
+        orchestrator.wait_present(&agent.uri().to_string(), true).await;
+    }
+    let mut again = None;
+    let asked = ask(&mut orchestrator, &agents, async {
+        one.stop().await;
+        all_at(&agents, "compiler-2").await;
+        let mut config = field.config("compiler-1", &[primary.address]);
+        config.listen = addresses[0];
+        again = Some(Running::start_when_free(config).await);
+        all_at(&agents, "compiler-1").await;
+    })
+    .await;
+    assert!(asked >= 10 && again.is_some(), "{asked}");
+    all_at(&[stays.handle], "compiler-2").await;
+}
+
 #[tokio::test]
 async fn a_broker_that_is_being_stopped_takes_nobody_and_says_so_at_once() {
     let field = Field::new();

@@ -30,6 +30,8 @@ pub(crate) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// A CA and everything that it has signed.
 pub(crate) struct Field {
     pub(crate) ca: CertificateAuthority,
+    /// When clients return to their first broker.
+    pub(crate) home_after: Option<Duration>,
     dir: TempDir,
 }
 
@@ -56,7 +58,11 @@ impl Field {
     pub(crate) fn new() -> Self {
         let dir = TempDir::new().expect("a directory");
         let ca = CertificateAuthority::create(dir.path(), "Test CA").expect("a CA");
-        Self { ca, dir }
+        Self {
+            ca,
+            home_after: None,
+            dir,
+        }
     }
 
     pub(crate) fn path(&self) -> &std::path::Path {
@@ -153,6 +159,7 @@ impl Field {
             "test/1".to_owned(),
         );
         config.features = features.iter().map(ToString::to_string).collect();
+        config.home_after = self.home_after;
         config.backoff = Backoff {
             base: Duration::from_millis(20),
             cap: Duration::from_millis(200),

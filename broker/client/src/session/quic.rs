@@ -1,22 +1,25 @@
 //! A session over QUIC: one future reads frames into the queue of events, one writes what the handle
 //! has queued, and each large message or file has a task of its own.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use identity::Identity;
 use pcp::message::INLINE_LIMIT;
 use pcp::{ClientSession, Frame, FrameWriter, GoodbyeCode, Message};
 use quinn::{Connection, SendStream, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Around, COALESCE, End, FAREWELL, LARGE_DEADLINE, Outgoing, Queued, distrusted, event, farewell,
-    never, overtime,
+    Around, COALESCE, End, FAREWELL, LARGE_DEADLINE, Outgoing, Queued, Ran, distrusted, event,
+    farewell, moving, never, overtime,
 };
 use crate::Event;
+use crate::dial::Reached;
 use crate::content::{self, AnswerError};
 use crate::stream::{self, FrameStream, StreamError};
 use crate::transport;
@@ -41,8 +44,16 @@ struct Pipe<'a> {
     arriving: TaskTracker,
 }
 
-/// Runs a session to its end.
-pub(super) async fn run(line: QuicLine, outgoing: &mut Outgoing, around: &Around<'_>) -> End {
+/// How long a broker may take to let us go: it says what is on its way to us first.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
+/// Runs a session to its end, or until the first broker is back and this one has let us go.
+pub(super) async fn run(
+    line: QuicLine,
+    outgoing: &mut Outgoing,
+    around: &Around<'_>,
+    home: impl Future<Output = Reached>,
+) -> Ran {
     let QuicLine {
         connection,
         identity,
@@ -59,24 +70,44 @@ pub(super) async fn run(line: QuicLine, outgoing: &mut Outgoing, around: &Around
     };
     let chain = transport::peer_certificates(&connection);
     let leave = around.shutdown.child_token();
-    let mut writing = Box::pin(pipe.write(outgoing, &mut send, &leave));
-    let end = tokio::select! {
-        biased;
-        end = pipe.read(&mut frames, &mut state) => {
-            if matches!(&end, End::Goodbye(goodbye) if goodbye.code == GoodbyeCode::GoingAway) {
-                // The broker still listens: what is queued is said before we go.
-                leave.cancel();
-                drop(timeout(FAREWELL, &mut writing).await);
+    let mut writing = Box::pin(pipe.write(outgoing, &mut send, around.shutdown, &leave));
+    let mut found: Option<Reached> = None;
+    let end = {
+        let mut home = pin!(home);
+        let mut reading = pin!(pipe.read(&mut frames, &mut state));
+        let current = &around.config.identity;
+        let mut distrusted = pin!(distrusted(&chain, identity, current));
+        let mut written = false;
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut reading => {
+                    if is_going_away(&end) && !written {
+                        // The broker still listens: what is queued is said before we go.
+                        leave.cancel();
+                        drop(timeout(FAREWELL, &mut writing).await);
+                    }
+                    break end;
+                }
+                () = &mut writing, if !written => {
+                    if found.is_none() {
+                        break End::Shutdown;
+                    }
+                    written = true;
+                }
+                () = overtime(around.shutdown) => break End::Shutdown,
+                () = around.cut.cancelled() => break End::Dropped,
+                why = &mut distrusted => break End::Distrusted(why),
+                () = pipe.accept_messages(around.config.max_message) => never().await,
+                () = pipe.accept_queries() => never().await,
+                () = around.events.closed() => break End::Abandoned,
+                reached = &mut home, if found.is_none() => {
+                    found = Some(reached);
+                    leave.cancel();
+                }
+                () = sleep(LETTING_GO), if written => break End::Goodbye(moving()),
             }
-            end
         }
-        () = &mut writing => End::Shutdown,
-        () = overtime(around.shutdown) => End::Shutdown,
-        () = around.cut.cancelled() => End::Dropped,
-        why = distrusted(&chain, identity, &around.config.identity) => End::Distrusted(why),
-        () = pipe.accept_messages(around.config.max_message) => never().await,
-        () = pipe.accept_queries() => never().await,
-        () = around.events.closed() => End::Abandoned,
     };
     drop(writing);
     outgoing.close();
@@ -87,7 +118,18 @@ pub(super) async fn run(line: QuicLine, outgoing: &mut Outgoing, around: &Around
         transport::CLOSED
     };
     connection.close(code, b"");
-    end
+    match found {
+        Some(reached) if is_going_away(&end) => Ran::GoneHome(Box::new(reached)),
+        Some(reached) => {
+            reached.leave();
+            Ran::Ended(end)
+        }
+        None => Ran::Ended(end),
+    }
+}
+
+fn is_going_away(end: &End) -> bool {
+    matches!(end, End::Goodbye(goodbye) if goodbye.code == GoodbyeCode::GoingAway)
 }
 
 impl Pipe<'_> {
@@ -114,15 +156,17 @@ impl Pipe<'_> {
         }
     }
 
-    /// Writes what is queued, as much as is ready in one write. Ends only at a shutdown, after a
+    /// Writes what is queued, as much as is ready in one write. Ends only when we leave, after a
     /// goodbye that has arrived; when the stream is cut, reading tells why.
     async fn write(
         &self,
         outgoing: &mut Outgoing,
         send: &mut SendStream,
         shutdown: &CancellationToken,
+        leave: &CancellationToken,
     ) {
-        if self.write_queued(outgoing, send, shutdown).await.is_err() {
+        let written = self.write_queued(outgoing, send, shutdown, leave).await;
+        if written.is_err() {
             outgoing.close();
             // A broker that stops our stream but keeps its own would leave us half open.
             self.connection.close(transport::CLOSED, b"");
@@ -138,13 +182,14 @@ impl Pipe<'_> {
         outgoing: &mut Outgoing,
         send: &mut SendStream,
         shutdown: &CancellationToken,
+        leave: &CancellationToken,
     ) -> Result<(), WriteError> {
         let mut writer = FrameWriter::default();
         loop {
             let first = tokio::select! {
                 biased;
                 queued = outgoing.queue.recv() => queued,
-                () = shutdown.cancelled() => None,
+                () = leave.cancelled() => None,
             };
             let leaving = first.is_none();
             if let Some(first) = first {
@@ -163,7 +208,12 @@ impl Pipe<'_> {
                 // Behind the goodbye the broker reads nothing more. A quarter of the time is left for it.
                 self.arriving.close();
                 drop(timeout(FAREWELL * 3 / 4, self.arriving.wait()).await);
-                writer.push(&Frame::Goodbye(farewell()));
+                let goodbye = if shutdown.is_cancelled() {
+                    farewell()
+                } else {
+                    moving()
+                };
+                writer.push(&Frame::Goodbye(goodbye));
             }
             if !writer.is_empty() {
                 send.write_chunk(writer.take()).await?;

@@ -246,7 +246,7 @@ async fn close(line: &mut WebSocketLine, end: &End) {
         End::Dropped | End::Abandoned => (1000, "reconnecting"),
         End::Distrusted(_) => (1000, "not trusted"),
         // Said already, or nobody is there to hear it.
-        End::Shutdown | End::Goodbye(_) | End::Silent | End::Fault(_) => return,
+        End::Shutdown | End::GoneHome | End::Goodbye(_) | End::Silent | End::Fault(_) => return,
     };
     let mut out = BytesMut::new();
     let payload = close_payload(code, reason);
