@@ -358,7 +358,8 @@ async fn home(
     redial: &Redial,
     random: &mut fastrand::Rng,
 ) -> Reached {
-    let (Some(first), Some(pause), 1..) = (config.brokers.first(), config.home_after, redial.broker())
+    let (Some(first), Some(pause), 1..) =
+        (config.brokers.first(), config.home_after, redial.broker())
     else {
         return std::future::pending().await;
     };

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use pcp::frame::{self, max_message_payload};
 use pcp::message::INLINE_LIMIT;
 use pcp::{
-    ClientType, Envelope, ErrorKind, Flags, Frame, FrameError, GoodbyeCode, Message, MessageId, PeerMisbehaved,
-    ServerEvent, ServerSession, Target, Uri,
+    ClientType, Envelope, ErrorKind, Flags, Frame, FrameError, GoodbyeCode, Message, MessageId,
+    PeerMisbehaved, ServerEvent, ServerSession, Target, Uri,
 };
 use pcp_client::stream::{self, FrameStream, StreamError};
 use pcp_client::transport;

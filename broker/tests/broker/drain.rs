@@ -135,7 +135,8 @@ async fn a_rolling_restart_of_the_compilers_loses_no_message_and_no_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn agents_go_home_when_their_first_broker_is_back_unless_they_are_to_stay_and_nothing_is_lost() {
+async fn agents_go_home_when_their_first_broker_is_back_unless_they_are_to_stay_and_nothing_is_lost()
+ {
     let mut field = Field::new();
     let primary = field.primary();
     let one = field.compiler("compiler-1", &[primary.address]);
@@ -148,7 +149,9 @@ async fn agents_go_home_when_their_first_broker_is_back_unless_they_are_to_stay_
     all_at(&agents, "compiler-1").await;
     let mut orchestrator = field.connected("orch", "orchestrator", &primary).await;
     for agent in &agents {
-        orchestrator.wait_present(&agent.uri().to_string(), true).await;
+        orchestrator
+            .wait_present(&agent.uri().to_string(), true)
+            .await;
     }
     let mut again = None;
     let asked = ask(&mut orchestrator, &agents, async {

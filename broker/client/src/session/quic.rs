@@ -19,8 +19,8 @@ use super::{
     farewell, moving, never, overtime,
 };
 use crate::Event;
-use crate::dial::Reached;
 use crate::content::{self, AnswerError};
+use crate::dial::Reached;
 use crate::stream::{self, FrameStream, StreamError};
 use crate::transport;
 
