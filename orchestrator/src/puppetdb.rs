@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use rows::{Rows, RowsError};
 
-use crate::estate::service::{Service, ServiceError, Source, is_worth_a_retry};
+use crate::estate::service::{PUPPETDB, Service, ServiceError, Source, is_worth_a_retry};
 
 /// Where queries go.
 const QUERY: &str = "/pdb/query/v4";
@@ -66,7 +66,7 @@ impl PuppetDb {
     /// A PuppetDB at these addresses, the preferred one first.
     pub(crate) fn new(addresses: Vec<Url>, identity: Source) -> Self {
         Self {
-            service: Service::new("PuppetDB", addresses, identity),
+            service: Service::new(PUPPETDB, addresses, identity),
         }
     }
 

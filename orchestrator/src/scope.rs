@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::classifier::{GroupError, Meaning, Rule};
 use crate::estate::Estate;
-use crate::estate::service::ServiceError;
 use crate::puppetdb::{PuppetDbError, Query};
 
 /// The nodes of a scope, each once: in the order in which they are named, or in which PuppetDB has
@@ -148,20 +147,10 @@ pub(crate) fn puppetdb_error(error: PuppetDbError) -> ApiError {
     match error {
         PuppetDbError::Query(reason) => ApiError::new(ErrorKind::QueryError, reason),
         PuppetDbError::Service(error) => {
-            let msg = with_remedy(&error);
+            let msg = error.with_remedy();
             tracing::warn!(error = msg, "no answer from PuppetDB");
             ApiError::new(ErrorKind::PuppetdbError, msg)
         }
-    }
-}
-
-/// PuppetDB says who may ask in a file that its operator must edit.
-fn with_remedy(error: &ServiceError) -> String {
-    match error {
-        ServiceError::Refused { certname, .. } => format!(
-            "{error} (add the line {certname} to PuppetDB's certificate-allowlist and restart it)"
-        ),
-        _ => error.to_string(),
     }
 }
 
@@ -173,7 +162,10 @@ fn group_error(error: &GroupError) -> ApiError {
         GroupError::File { .. } => ErrorKind::UnknownError,
         GroupError::Service(_) => ErrorKind::Unavailable,
     };
-    let msg = error.to_string();
+    let msg = match error {
+        GroupError::Service(error) => error.with_remedy(),
+        error => error.to_string(),
+    };
     if matches!(error, GroupError::File { .. } | GroupError::Service(_)) {
         tracing::warn!(error = msg, "node groups cannot be had");
     }

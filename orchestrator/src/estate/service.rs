@@ -41,6 +41,12 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 /// No clock that was heard of is so far ahead.
 const UNKNOWN: i64 = i64::MAX;
 
+/// The one service that has a list of certnames.
+pub(crate) const PUPPETDB: &str = "PuppetDB";
+
+/// How an error of TLS begins that the other side has found.
+const ALERT: &str = "received fatal alert";
+
 /// A service that is asked over HTTPS.
 pub(crate) struct Service {
     /// What people call it, such as `PuppetDB`.
@@ -216,7 +222,7 @@ impl Service {
         let reason = reason(error);
         let (service, address) = (self.name, shown(address));
         // A server that does not like a certificate says so in TLS, before any HTTP.
-        if reason.contains("received fatal alert") {
+        if reason.contains(ALERT) {
             return ServiceError::Refused {
                 service,
                 address,
@@ -364,6 +370,28 @@ impl Answer {
 }
 
 impl ServiceError {
+    /// The error, and for a certificate that is refused what its operator can do.
+    pub(crate) fn with_remedy(&self) -> String {
+        let Self::Refused {
+            service,
+            certname,
+            reason,
+            ..
+        } = self
+        else {
+            return self.to_string();
+        };
+        let remedy = if reason.contains(ALERT) {
+            format!("is {certname} revoked, or of a CA that {service} does not know?")
+        } else if *service == PUPPETDB {
+            // Who may ask stands in a file, which is read once.
+            format!("add the line {certname} to PuppetDB's certificate-allowlist and restart it")
+        } else {
+            format!("let the rules of {service} permit {certname}")
+        };
+        format!("{self} ({remedy})")
+    }
+
     /// Whether another try, or another address, may help.
     fn may_pass(&self) -> bool {
         match self {

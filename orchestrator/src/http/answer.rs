@@ -142,8 +142,12 @@ impl From<CodeError> for Failure {
                     .into()
             }
             CodeError::Server(error @ (ServerError::Service(_) | ServerError::Changed(_))) => {
-                tracing::warn!(%error, "request failed");
-                ApiError::new(ErrorKind::Unavailable, error.to_string()).into()
+                let msg = match error {
+                    ServerError::Service(error) => error.with_remedy(),
+                    error => error.to_string(),
+                };
+                tracing::warn!(error = msg, "request failed");
+                ApiError::new(ErrorKind::Unavailable, msg).into()
             }
             CodeError::List(_) | CodeError::NoAnswer | CodeError::Server(_) => {
                 let text = daemon::error_chain(&error);

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::routing::post;
 use lab_ca::{CertificateAuthority, SslDir};
 use pcp::uri::Certname;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::ReaderStream;
 
 use super::played::{Played, source};
 use crate::estate::service::ServiceError;
@@ -153,6 +156,49 @@ async fn the_next_address_is_asked_and_a_service_that_starts_is_asked_again() {
         ),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_asked_for_again() {
+    let ca = Ca::new();
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let answer = move || async move {
+        let whole: &[u8] = br#"[{"certname": "a"}, {"certname": "b"}]"#;
+        if count.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Body::from(whole);
+        }
+        // After the first row comes what cannot be read.
+        let folder = tokio::fs::File::open("/").await.unwrap();
+        Body::from_stream(ReaderStream::new(whole[..20].chain(folder)))
+    };
+    let router = Router::new().route(QUERY, post(answer));
+    let played = Played::start(&ca.server, router).await;
+    let puppetdb = PuppetDb::new(vec![played.address.clone()], source(&ca.us));
+    assert_eq!(names(&puppetdb).await.unwrap(), ["a", "b"]);
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_service_that_stays_silent_is_waited_for_once() {
+    let ca = Ca::new();
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let answer = move || async move {
+        if count.fetch_add(1, Ordering::Relaxed) > 0 {
+            std::future::pending::<()>().await;
+        }
+        "[]"
+    };
+    let router = Router::new().route(QUERY, post(answer));
+    let played = Played::start(&ca.server, router).await;
+    let puppetdb = PuppetDb::new(vec![played.address.clone()], source(&ca.us));
+    assert_eq!(names(&puppetdb).await.unwrap(), Vec::<String>::new());
+    // From here on, over a connection that stands, waiting takes no time.
+    tokio::time::pause();
+    let error = names(&puppetdb).await.unwrap_err().to_string();
+    assert!(error.contains("no answer within 60 seconds"), "{error}");
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
