@@ -84,11 +84,16 @@ fn outage(
     wait_for_node(lab, &job, "web1.test", "running");
     cut();
 
-    let error = refused(lab, &request(&second, web.clone()), 400, "puppetdb-error");
+    let marks = lab.dir().join("marks");
+    let on_disk = |scope: Value| {
+        json!({"task": "probe::mark", "environment": "disk", "params": {"file": marks},
+            "scope": scope})
+    };
+    let error = refused(lab, &on_disk(web.clone()), 400, "puppetdb-error");
     let said = error["msg"].as_str().expect("a text");
     let expected = format!("PuppetDB cannot be reached at {puppetdb}");
     assert!(said.starts_with(&expected), "{error:#}");
-    // Of this task nothing has been asked before.
+    // Of this task nothing has been asked before, and what is known of environments is soon stale.
     let unheard = json!({"task": "stacktest::hello", "scope": {"nodes": ["db1.test"]}});
     let error = refused(lab, &unheard, 503, "unavailable");
     let said = error["msg"].as_str().expect("a text");
@@ -101,11 +106,8 @@ fn outage(
         (status, jobs["items"].as_array().map(Vec::len)),
         (200, Some(1))
     );
-    let marks = lab.dir().join("marks");
-    let disk = json!({"task": "probe::mark", "environment": "disk", "params": {"file": marks},
-        "scope": {"nodes": ["db1.test"]}});
-    let on_disk = accepted(lab, &disk);
-    wait_for_node(lab, &on_disk, "db1.test", "finished");
+    let mark = accepted(lab, &on_disk(json!({"nodes": ["db1.test"]})));
+    wait_for_node(lab, &mark, "db1.test", "finished");
     // Not even an orchestrator that dies now needs them to go on where it was.
     lab.kill("orchestrator")
         .expect("the orchestrator is killed");
