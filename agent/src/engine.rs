@@ -535,7 +535,8 @@ impl Engine {
     }
 }
 
-fn stop_state(outcome: &Outcome, started: bool) -> StopState {
+/// What a wish to stop comes to whose process ended so.
+pub(crate) fn stop_state(outcome: &Outcome, started: bool) -> StopState {
     match outcome {
         _ if !started => StopState::NotStarted,
         Outcome::Ran(ran) if ran.took.killed_by == Some(KilledBy::Stop) => StopState::Stopped,

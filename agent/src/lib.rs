@@ -7,6 +7,7 @@
 //! [`outbox`] (what the requester is told).
 
 pub mod access_log;
+pub mod blocking;
 pub mod bounds;
 pub mod cache;
 pub mod config;
@@ -38,6 +39,7 @@ use sandbox::{Facility, Support};
 use tokio::signal::unix::{SignalKind, signal};
 
 use access_log::{AccessLog, AccessLogError};
+use blocking::BlockingRuns;
 use cache::{Cache, CacheError};
 use config::Config;
 use confinement::Confinement;
@@ -183,6 +185,7 @@ impl Agent {
             outbox,
             runner,
             modules: Modules::new(external),
+            runs: BlockingRuns::default(),
             gate: gate.clone(),
             access_log: access_log.clone(),
             broker: None,

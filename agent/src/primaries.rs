@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use identity::{Current, IdentityError};
+use identity::{Current, Identity, IdentityError};
 use pxp::FileUri;
-use reqwest::{Client, Proxy, Response, Url, redirect};
+use reqwest::{Client, ClientBuilder, Proxy, Response, Url, redirect};
 use serde_json::Value;
 
 use crate::config::{Downloads, PrimaryUri};
@@ -79,24 +79,32 @@ impl Primaries {
             timeout,
             ..
         } = &self.0.downloads;
-        let tls = self.0.identity.get().client_config(&[b"http/1.1"]);
-        let tls = tls.map_err(PrimaryError::Identity)?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
-            .https_only(true)
-            // A redirect would take our certificate to whoever it names; and the way is the
-            // configuration's, not that of the agent's environment.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
+        let client = https(&self.0.identity.get())?
             .connect_timeout(*connect_timeout)
-            .timeout(*timeout)
-            .user_agent(daemon::software("pxp-agent"));
+            .timeout(*timeout);
         let client = match proxy {
             Some(proxy) => client.proxy(Proxy::all(proxy).map_err(PrimaryError::Client)?),
             None => client,
         };
         client.build().map_err(PrimaryError::Client)
     }
+}
+
+/// A client with our certificate, but for its time limits.
+///
+/// # Errors
+/// [`PrimaryError`] when the certificate cannot be used.
+pub fn https(identity: &Identity) -> Result<ClientBuilder, PrimaryError> {
+    let tls = identity.client_config(&[b"http/1.1"]);
+    let tls = tls.map_err(PrimaryError::Identity)?;
+    Ok(Client::builder()
+        .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
+        .https_only(true)
+        // A redirect would take our certificate to whoever it names; and the way is the
+        // configuration's, not that of the agent's environment.
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .user_agent(daemon::software("pxp-agent")))
 }
 
 /// Asks one server for a file. Its content is still to come.

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pxp::{ActionResult, TransactionId};
+use pxp::{ActionResult, StopState, TransactionId};
 use sandbox::{Alive, Flushing, Job, Prepared, Profile, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{Cache, CacheError};
 use crate::confinement::{Confinement, RunAsError};
 use crate::disk::{Disk, DiskError};
+use crate::engine;
 use crate::gate::Granted;
 use crate::modules::launch::{Kind, Launch, LaunchError, Node, Place};
 use crate::modules::{Process, Purpose};
@@ -259,7 +260,8 @@ impl Runner {
         tracing::error!(transaction_id = %id, error, "outcome not written to the spool");
     }
 
-    /// Runs a process for a blocking request, in a directory that is removed afterwards.
+    /// Runs a process for a blocking request, in a directory that is removed afterwards. `stop` hastens
+    /// its end; the second value says whether it did.
     ///
     /// # Errors
     /// [`NoResult`] when it could not be run to a result.
@@ -267,20 +269,27 @@ impl Runner {
         &self,
         granted: Granted,
         form: Form,
-    ) -> Result<ActionResult, NoResult> {
+        stop: &CancellationToken,
+    ) -> (Result<ActionResult, NoResult>, StopState) {
+        let not_started = |error| (Err(NoResult(did_not_run(&error))), StopState::NotStarted);
         let token = uuid::Uuid::new_v4().as_u64_pair().0;
         let spool = self.0.spool.clone();
         let made = self.0.disk.run(move || spool.begin_blocking(token)).await;
         let directory = match made.map_err(NotStarted::Disk) {
             Ok(Ok(directory)) => directory,
-            Ok(Err(error)) => return Err(NoResult(did_not_run(&NotStarted::Spool(error)))),
-            Err(error) => return Err(NoResult(did_not_run(&error))),
+            Ok(Err(error)) => return not_started(NotStarted::Spool(error)),
+            Err(error) => return not_started(error),
         };
         let about = About {
             form,
             rule: Some(granted.grant().rule.clone()),
         };
-        let (outcome, flushing) = self.run_in(granted, token, directory.clone()).await;
+        let (outcome, started, flushing) =
+            match self.run_in(granted, token, directory.clone(), stop).await {
+                Ok((outcome, flushing)) => (outcome, true, flushing),
+                Err(error) => (Outcome::Failed(did_not_run(&error)), false, None),
+            };
+        let state = engine::stop_state(&outcome, started);
         let max_result = self.0.settings.max_result;
         let collect = move || {
             let result = results::of(&directory, &outcome, &about, max_result);
@@ -289,7 +298,8 @@ impl Runner {
         };
         let collected = self.0.disk.run(collect).await;
         reap(flushing).await;
-        collected.map_err(|error| NoResult(daemon::error_chain(&error)))?
+        let result = collected.map_err(|error| NoResult(daemon::error_chain(&error)));
+        (result.flatten(), state)
     }
 
     /// Ends the run of a blocking request whose requester has gone, and removes its directory.
@@ -320,13 +330,17 @@ impl Runner {
         granted: Granted,
         token: u64,
         directory: PathBuf,
-    ) -> (Outcome, Option<Flushing>) {
-        let Ok(_slot) = self.0.slots.acquire().await else {
-            return (Outcome::Failed(did_not_run(&NotStarted::Stopping)), None);
+        stop: &CancellationToken,
+    ) -> Result<(Outcome, Option<Flushing>), NotStarted> {
+        let ready = async {
+            let slot = self.0.slots.acquire().await;
+            let slot = slot.map_err(|_| NotStarted::Stopping)?;
+            Ok::<_, NotStarted>((slot, self.stage(&granted, &directory).await?))
         };
-        let missing = match self.stage(&granted, &directory).await {
-            Ok(missing) => missing,
-            Err(error) => return (Outcome::Failed(did_not_run(&error)), None),
+        let (_slot, missing) = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(NotStarted::Stopped),
+            ready = ready => ready?,
         };
         let limit = granted.grant().limits.time;
         let runner = self.clone();
@@ -334,10 +348,8 @@ impl Runner {
         let permit = StartPermit::for_blocking_request();
         let kind = Kind::Blocking;
         let start = move || runner.start(permit, &granted, &name, &directory, &missing, kind);
-        match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
-            Ok(Ok(alive)) => self.end_of(alive, Some(limit), &never()).await,
-            Ok(Err(error)) | Err(error) => (Outcome::Failed(did_not_run(&error)), None),
-        }
+        let alive = self.0.disk.run(start).await.map_err(NotStarted::Disk)??;
+        Ok(self.end_of(alive, Some(limit), stop).await)
     }
 
     /// Tells a wrapper to end its task: it does so with SIGTERM, a grace, and SIGKILL.
@@ -485,7 +497,7 @@ fn not_started(transaction: Transaction<Finished>) -> Ended {
 }
 
 /// For what nobody can stop.
-fn never() -> CancellationToken {
+pub(crate) fn never() -> CancellationToken {
     CancellationToken::new()
 }
 

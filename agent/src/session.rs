@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use crate::access_log::{Access, AccessLog};
+use crate::blocking::BlockingRuns;
 use crate::digest::RequestDigest;
 use crate::engine::{Command, EngineHandle, Progress, Stopping};
 use crate::gate::{Asked, Gate, Granted, Judged};
@@ -26,9 +27,11 @@ use crate::results::{Form, NoResult};
 use crate::runner::Runner;
 use crate::transaction::{Notify, Request};
 
-/// How many blocking requests are in hand at once. They are questions, answered in milliseconds, or
-/// tasks of requesters that wait for them; more are refused.
+/// How many blocking requests that run something are in hand at once; more are refused.
 const BLOCKING: usize = 64;
+
+/// The same of questions. They have places of their own, so that what runs can always be stopped.
+const QUESTIONS: usize = 64;
 
 /// How much memory the requests in hand may take together, in KiB: 256 MiB. A request counts with the
 /// size of its message, until its action has ended. Ordinary ones have a few KiB; one that does not
@@ -48,6 +51,8 @@ pub struct Session {
     pub runner: Runner,
     /// What may be asked.
     pub modules: Modules,
+    /// What runs for requesters that wait.
+    pub runs: BlockingRuns,
     /// Whose requests are taken, and which of them.
     pub gate: Gate,
     /// Where messages are noted.
@@ -64,6 +69,7 @@ pub struct Session {
 #[derive(Debug, Clone)]
 pub struct Limits {
     blocking: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
     memory: Arc<Semaphore>,
 }
 
@@ -71,6 +77,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             blocking: Arc::new(Semaphore::new(BLOCKING)),
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
         }
     }
@@ -257,9 +264,12 @@ impl Session {
             Ok(admitted) => admitted,
             Err(text) => return self.refuse(envelope, transaction_id, &text),
         };
-        let Ok(place) = Arc::clone(&self.limits.blocking).try_acquire_owned() else {
-            let text =
-                format!("the agent is busy with {BLOCKING} blocking requests; try again later");
+        let (places, most) = match &action {
+            Admitted::Immediate(_) => (&self.limits.questions, QUESTIONS),
+            Admitted::Process(..) => (&self.limits.blocking, BLOCKING),
+        };
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+            let text = format!("the agent is busy with {most} blocking requests; try again later");
             return self.refuse(envelope, transaction_id, &text);
         };
         let job = Blocking {
@@ -268,6 +278,7 @@ impl Session {
             engine: self.engine.clone(),
             outbox: self.outbox.clone(),
             runner: self.runner.clone(),
+            runs: self.runs.clone(),
             places: (place, memory),
         };
         let shutdown = self.tasks.shutdown_token();
@@ -333,6 +344,7 @@ struct Blocking {
     engine: EngineHandle,
     outbox: Outbox,
     runner: Runner,
+    runs: BlockingRuns,
     places: Places,
 }
 
@@ -350,7 +362,10 @@ impl Blocking {
             Admitted::Immediate(Immediate::Stop(request)) => self.stop(request).await,
             Admitted::Immediate(Immediate::Output(request)) => self.output(request).await,
             Admitted::Process(granted, form) => {
-                let result = self.runner.run_blocking(granted, form).await;
+                let entered = self.runs.enter(self.id.clone());
+                let run = self.runner.run_blocking(granted, form, entered.stop());
+                let (result, state) = run.await;
+                entered.ended(state);
                 result.and_then(|result| form.told(result, self.knows_usage()))
             }
         };
@@ -368,9 +383,10 @@ impl Blocking {
 
     async fn stop(&self, request: StopRequest) -> Result<JsonObject, NoResult> {
         let id = request.transaction_id;
-        let state = match self.engine.stop(id.clone()).await {
-            Stopping::Done(state) => state,
-            Stopping::OnDisk => {
+        let blocking = self.runs.stop(&id).await;
+        let state = match (blocking, self.engine.stop(id.clone()).await) {
+            (_, Stopping::Done(state)) | (Some(state), Stopping::OnDisk) => state,
+            (None, Stopping::OnDisk) => {
                 let spool = self.runner.spool().clone();
                 let asked = id.clone();
                 let known = self.runner.disk().run(move || spool.read(&asked)).await;

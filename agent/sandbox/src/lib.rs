@@ -34,4 +34,4 @@ pub use plan::{
 pub use policy::{Limits, Paths, Policy, Profile, RunAs};
 pub use report::{KilledBy, Outcome, Report, Usage};
 pub use run_dir::{ReportError, RunDir};
-pub use support::{Controllers, Facility, PROBE_ARGUMENT, Support};
+pub use support::{Controllers, Facility, PROBE_ARGUMENT, Support, VERSION_ARGUMENT, version_of};

@@ -1,6 +1,7 @@
 //! What this host offers, found once at the start of the agent by trying, never by guessing from
 //! versions. What is missing keeps its reason.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -51,6 +52,28 @@ pub enum Facility<T> {
     Available(T),
     /// It does not, for this reason.
     Missing(String),
+}
+
+/// The wrapper's only argument when it is to say its version instead.
+pub const VERSION_ARGUMENT: &str = "--version";
+
+/// The version of a wrapper. Blocks for a millisecond.
+///
+/// # Errors
+/// When it cannot be run, or is no wrapper that says its version.
+pub fn version_of(wrapper: &Path) -> io::Result<String> {
+    let output = Command::new(wrapper)
+        .arg(VERSION_ARGUMENT)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()?;
+    match String::from_utf8(output.stdout) {
+        Ok(version) if output.status.success() && !version.is_empty() => {
+            Ok(version.trim_end().to_owned())
+        }
+        _ => Err(io::Error::other("it does not say its version")),
+    }
 }
 
 impl<T> Facility<T> {

@@ -1,6 +1,8 @@
 //! `doctor`: looks at everything that the agent needs, and says what is wrong and what to do. It
 //! disturbs neither a running agent of this configuration nor the brokers that it asks.
 
+mod https;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -9,15 +11,19 @@ use daemon::config::{Lasting, Size};
 use daemon::doctor::Findings;
 use identity::Identity;
 use pcp_client::doctor::{self, Keys};
-use pcp_client::{Transport, probe};
+use pcp_client::{BrokerAddress, Transport, probe};
 use pxp_agent::config::{Config, profile_name};
 use pxp_agent::disk::Room;
 use pxp_agent::exit::ExitCode;
 use pxp_agent::policy::{Policy, PolicyError};
 use sandbox::{Facility, Support};
 
-/// Files that are written later than now by more than this say that the clock is wrong.
+/// Files that are written later than now by more than this say that the clock is wrong, and so does a
+/// broker whose clock is so far from ours.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// A difference that is no fault yet, and that no clock has which is kept by a server of time.
+const CLOCK_DRIFT: u64 = 30;
 
 /// Fewer files than this, and a spool will soon be full.
 const FEW_FILES: u64 = 10_000;
@@ -32,7 +38,6 @@ pub(crate) async fn run(config: &Config) -> ExitCode {
     let mut findings = Findings::default();
     configuration(config, &mut findings);
     let identity = doctor::certificate(&config.tls, KEYS, &mut findings);
-    clock(config, &mut findings);
     policy(config, &mut findings);
     directory(
         "spool",
@@ -42,9 +47,12 @@ pub(crate) async fn run(config: &Config) -> ExitCode {
     );
     directory("task cache", &config.cache_dir, 0, &mut findings);
     sandbox(config, &mut findings);
+    let mut ahead = None;
     if identity.is_some() {
-        brokers(config, &mut findings).await;
+        ahead = brokers(config, &mut findings).await;
+        primaries(config, &mut findings).await;
     }
+    clock(config, ahead, &mut findings);
     let mut text = Vec::new();
     // A vector takes everything.
     findings.print(&mut text).ok();
@@ -73,8 +81,9 @@ fn configuration(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Nobody here can be asked for the time, but files tell when they were written.
-fn clock(config: &Config, findings: &mut Findings) {
+/// A broker says the time, by which its clock is so many seconds ahead of ours; and files tell when they
+/// were written.
+fn clock(config: &Config, ahead: Option<i64>, findings: &mut Findings) {
     let now = SystemTime::now();
     let latest = [
         &config.tls.cert,
@@ -86,14 +95,27 @@ fn clock(config: &Config, findings: &mut Findings) {
     .chain(&config.tls.crl)
     .filter_map(|path| fs::metadata(path).ok()?.modified().ok())
     .max();
-    let ahead = latest.and_then(|latest| latest.duration_since(now).ok());
-    match ahead.filter(|ahead| *ahead > CLOCK_TOLERANCE) {
-        Some(ahead) => findings.fail(
-            "clock",
-            format_args!("files were written {} s in the future", ahead.as_secs()),
-            "set the clock (chronyc tracking, timedatectl): certificates go by it",
-        ),
-        None => findings.ok("clock", jiff::Timestamp::now()),
+    let advice = "set the clock (chronyc tracking, timedatectl): certificates go by it";
+    let future = latest.and_then(|latest| latest.duration_since(now).ok());
+    if let Some(future) = future.filter(|future| *future > CLOCK_TOLERANCE) {
+        let found = format!("files were written {} s in the future", future.as_secs());
+        findings.fail("clock", found, advice);
+        return;
+    }
+    let now = jiff::Timestamp::now();
+    let Some(ahead) = ahead else {
+        findings.ok("clock", now);
+        return;
+    };
+    let word = if ahead > 0 { "behind" } else { "ahead of" };
+    let difference = ahead.unsigned_abs();
+    let found = format!("{now}, {difference} s {word} a broker's");
+    if difference > CLOCK_TOLERANCE.as_secs() {
+        findings.fail("clock", found, advice);
+    } else if difference > CLOCK_DRIFT {
+        findings.warn("clock", found, advice);
+    } else {
+        findings.ok("clock", found);
     }
 }
 
@@ -182,7 +204,21 @@ fn sandbox(config: &Config, findings: &mut Findings) {
         );
         return;
     }
-    findings.ok("wrapper", wrapper);
+    match sandbox::version_of(&config.wrapper) {
+        Ok(version) if version == daemon::VERSION => {
+            findings.ok("wrapper", format_args!("{wrapper}, {version}"));
+        }
+        Ok(version) => findings.fail(
+            "wrapper",
+            format_args!("{wrapper} is {version}, and the agent {}", daemon::VERSION),
+            "install both of one package: an agent and a wrapper of different versions may not agree",
+        ),
+        Err(error) => findings.fail(
+            "wrapper",
+            format_args!("{wrapper}: {error}"),
+            "install the one of the agent's package",
+        ),
+    }
     for line in support.describe() {
         if line.contains("missing: ") {
             let advice = "what needs it is refused on this node, never weakened";
@@ -207,15 +243,17 @@ fn sandbox(config: &Config, findings: &mut Findings) {
     findings.ok("limits", format_args!("time {time} {}", limits.join(", ")));
 }
 
-async fn brokers(config: &Config, findings: &mut Findings) {
+/// How far the clock of a broker is ahead of ours, in seconds, if one was reached that says the time.
+async fn brokers(config: &Config, findings: &mut Findings) -> Option<i64> {
     let mut reached = false;
+    let mut ahead = None;
     let mut failures = Vec::new();
     for broker in &config.brokers {
         let subject = format!("broker {broker}");
         for transport in [Transport::Quic, Transport::WebSocket] {
             // An identity is loaded for each, since the probe keeps what it is given.
             let Ok(identity) = Identity::load(&config.tls) else {
-                return;
+                return ahead;
             };
             let tried = match transport {
                 _ if !config.ways.allow(transport) => continue,
@@ -230,6 +268,9 @@ async fn brokers(config: &Config, findings: &mut Findings) {
                     let took = found.took.as_millis();
                     let way = format!("{} over {transport}, {took} ms", found.broker);
                     findings.ok(&subject, way);
+                    if transport == Transport::WebSocket && config.proxy.is_none() {
+                        ahead = ahead.or(ahead_of_us(config, broker).await);
+                    }
                 }
                 Err(error) => failures.push((subject.clone(), transport, error)),
             }
@@ -246,6 +287,40 @@ async fn brokers(config: &Config, findings: &mut Findings) {
             findings.warn(&subject, error, advice);
         } else {
             findings.fail(&subject, error, advice);
+        }
+    }
+    ahead
+}
+
+/// How far a broker's clock is ahead of ours, in seconds, if it says the time over HTTPS.
+async fn ahead_of_us(config: &Config, broker: &BrokerAddress) -> Option<i64> {
+    let identity = Identity::load(&config.tls).ok()?;
+    let client = https::client(&identity, None).ok()?;
+    let answer = https::ask(&client, &format!("https://{broker}")).await;
+    answer.ok()?.ahead
+}
+
+async fn primaries(config: &Config, findings: &mut Findings) {
+    let Ok(identity) = Identity::load(&config.tls) else {
+        return;
+    };
+    let proxy = config.downloads.proxy.as_deref();
+    for server in &config.downloads.primaries {
+        let subject = "primary";
+        let answer = match https::client(&identity, proxy) {
+            Ok(client) => https::ask(&client, &server.to_string()).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(answer) => {
+                let took = answer.took.as_millis();
+                findings.ok(subject, format_args!("{server} answers, {took} ms"));
+            }
+            Err(error) => findings.warn(
+                subject,
+                daemon::error_chain(&error),
+                "files that no broker has cannot be had from there (primary-uris, master-proxy)",
+            ),
         }
     }
 }

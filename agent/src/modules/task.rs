@@ -3,7 +3,9 @@
 //! is done in [`crate::runner`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use pxp::{Implementation, TaskMetadata, TaskRun, Wishes};
@@ -12,6 +14,7 @@ use sandbox::Delivery;
 use super::MAX_TEXT;
 use super::launch::{Launch, Place};
 use super::path::RelativePath;
+use super::puppet::{self, NoPuppet};
 use super::source::{self, Source, SourceError};
 
 /// What every node with this agent has.
@@ -59,6 +62,9 @@ pub enum TaskError {
     /// The metadata names a file that did not come with the request.
     #[error("the file {0:?} is named in the metadata, and not among the files of the request")]
     MissingFile(String),
+    /// It is a manifest, and there is nothing to apply it with.
+    #[error(transparent)]
+    NoPuppet(#[from] NoPuppet),
     /// The input method is not known, or not on this platform.
     #[error("unsupported task input method: {0}")]
     InputMethod(String),
@@ -168,10 +174,21 @@ impl Task {
     /// # Errors
     /// [`TaskError`] when a parameter cannot be handed over.
     pub fn launch(&self, place: &Place<'_>) -> Result<Launch, TaskError> {
+        let delivery = self.delivery(Some(place.staging))?;
+        let program = place.staging.join(self.executable());
+        if self.executable.name.ends_with(".pp") && !has_interpreter(&program) {
+            let path = OsStr::new(crate::runner::PATH);
+            let puppet = puppet::find(place.node.puppet.as_deref(), path)?;
+            return Ok(Launch {
+                program: puppet,
+                arguments: vec!["apply".to_owned(), program.to_string_lossy().into_owned()],
+                delivery,
+            });
+        }
         Ok(Launch {
-            program: place.staging.join(self.executable()),
+            program,
             arguments: Vec::new(),
-            delivery: self.delivery(Some(place.staging))?,
+            delivery,
         })
     }
 
@@ -275,6 +292,13 @@ fn support_files(
         }
     }
     Ok(support)
+}
+
+/// Whether a file says itself what runs it. One that cannot be read will say so when it is run.
+fn has_interpreter(file: &Path) -> bool {
+    let mut start = [0; 2];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *b"#!"
 }
 
 fn module_of(task: &str) -> &str {

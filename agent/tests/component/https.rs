@@ -37,12 +37,21 @@ impl Primary {
         ca: &CertificateAuthority,
         with: impl Fn(&str) -> (String, Vec<u8>) + Send + Sync + 'static,
     ) -> Self {
+        Self::at("127.0.0.1:0", ca, with).await.unwrap()
+    }
+
+    /// The same at an address of one's own choice.
+    pub(crate) async fn at(
+        address: &str,
+        ca: &CertificateAuthority,
+        with: impl Fn(&str) -> (String, Vec<u8>) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
         let ssl = ca.issue("puppet", &["127.0.0.1".to_owned()]).unwrap();
         let certname = Certname::parse("puppet").unwrap();
         let identity = Identity::load(&Files::from_ssldir(&ssl.dir, &certname)).unwrap();
         let tls = identity.server_config(&[b"http/1.1"], TlsVersions::Tls12And13);
         let acceptor = TlsAcceptor::from(tls.unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await?;
         let uri = format!("https://{}", listener.local_addr().unwrap());
         let tasks = daemon::Tasks::new();
         let asked = Arc::default();
@@ -55,11 +64,11 @@ impl Primary {
                 }
             }
         });
-        Self {
+        Ok(Self {
             uri,
             asked,
             _tasks: tasks,
-        }
+        })
     }
 
     pub(crate) fn asked(&self) -> Vec<(String, Certname)> {

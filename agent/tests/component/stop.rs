@@ -4,7 +4,7 @@ use pxp::MessageKind::{BlockingRequest, NonBlockingRequest, ProvisionalResponse}
 use pxp::{StopResult, StopState};
 use serde_json::Value;
 
-use crate::node::{Node, task, wait_until};
+use crate::node::{Node, params, task, wait_until};
 use crate::played::{Peer, blocking};
 
 async fn stop(peer: &mut Peer, id: &str) -> StopState {
@@ -113,4 +113,61 @@ async fn a_task_of_an_earlier_agent_is_stopped_by_the_next_one() {
     let (stopped, outcome) = stop_and_outcome(&mut peer, t1).await;
     assert_eq!(stopped["state"], "stopped");
     assert_eq!(outcome["results"]["usage"]["killed_by"], "stop");
+}
+
+#[tokio::test]
+async fn what_a_requester_waits_for_can_be_stopped_and_has_a_time_limit_too() {
+    let Some(node) = Node::new("task-concurrency: 1") else {
+        return;
+    };
+    let gate = node.path("begun");
+    let script = format!(
+        "#!/bin/sh\necho x >>{}\nwhile :; do sleep 1; done\n",
+        gate.display()
+    );
+    let digest = node.broker.has(script.as_bytes());
+    let (_agent, mut peer) = node.start().await;
+    let request = |id: &str, rest: &str| {
+        let body = blocking("task", "run", &params(digest, "{}", rest));
+        body.replace(
+            r#""transaction_id":"q""#,
+            &format!(r#""transaction_id":"{id}""#),
+        )
+    };
+    peer.request(BlockingRequest, &request("one", "")).await;
+    wait_until("it runs", || gate.exists()).await;
+    // The other waits for a place, and never has one.
+    peer.request(BlockingRequest, &request("two", "")).await;
+    for (id, state) in [("two", "not_started"), ("one", "stopped")] {
+        let ask = format!(r#"{{"transaction_id":"{id}"}}"#);
+        peer.request(BlockingRequest, &blocking("task", "stop", &ask))
+            .await;
+        let (mut stopped, mut ended) = (None, None);
+        while stopped.is_none() || ended.is_none() {
+            let answer = peer.answer().await;
+            if answer.body["transaction_id"] == "q" {
+                stopped = Some(answer.body["results"]["state"].clone());
+            } else {
+                assert_eq!(answer.body["transaction_id"], id);
+                ended = Some(answer.body);
+            }
+        }
+        assert_eq!(stopped.unwrap(), state);
+        let ended = ended.unwrap();
+        match state {
+            "stopped" => assert_eq!(ended["results"]["usage"]["killed_by"], "stop"),
+            _ => assert!(
+                ended["description"]
+                    .as_str()
+                    .unwrap()
+                    .contains("stopped before")
+            ),
+        }
+    }
+    assert_eq!(stop(&mut peer, "one").await, StopState::Unknown);
+    assert_eq!(node.read("begun"), "x\n");
+    peer.request(BlockingRequest, &request("three", r#","timeout":1"#))
+        .await;
+    let ended = peer.answer().await.body;
+    assert_eq!(ended["results"]["usage"]["killed_by"], "time-limit");
 }

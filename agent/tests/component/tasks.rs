@@ -1,9 +1,11 @@
 //! `task run`, from the request to the result.
 
+use std::os::unix::fs::PermissionsExt;
+
 use pxp::MessageKind::{NonBlockingRequest, ProvisionalResponse};
 use serde_json::json;
 
-use crate::node::{Node, task};
+use crate::node::{Node, params, task};
 
 const HELLO: &[u8] =
     b"#!/bin/sh\nread -r line\necho \"$line|$PT_name|$PT_n|$PT__task\"\necho diagnostic >&2\n\
@@ -306,4 +308,28 @@ async fn a_file_that_cannot_be_executed_is_told_as_such() {
     assert_eq!(results["exitcode"], 127);
     let stderr = results["stderr"].as_str().unwrap();
     assert!(stderr.contains("cannot execute"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_manifest_is_applied_by_puppet_unless_it_says_what_runs_it() {
+    let Some(node) = Node::new("") else {
+        return;
+    };
+    // Stands in for Puppet: says how it was called.
+    let puppet = node.path("puppet");
+    std::fs::write(
+        &puppet,
+        "#!/bin/sh\necho \"puppet $1 $(basename \"$2\") $PT_name\"\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&puppet, std::fs::Permissions::from_mode(0o755)).unwrap();
+    node.reconfigure(&format!("puppet-bin: {puppet:?}"));
+    let plain = node.broker.has(b"notify { 'x': }\n");
+    let own = node.broker.has(b"#!/bin/sh\necho \"own $PT_name\"\n");
+    let (_agent, mut peer) = node.start().await;
+    for (digest, wanted) in [(plain, "puppet apply hello.pp x\n"), (own, "own x\n")] {
+        let params = params(digest, r#"{"name":"x"}"#, "").replace("hello.sh", "hello.pp");
+        let results: serde_json::Value = peer.ask("task", "run", &params).await;
+        assert_eq!(results["stdout"], wanted, "{results}");
+    }
 }

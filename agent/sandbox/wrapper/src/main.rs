@@ -26,7 +26,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
-use sandbox::{Delivery, Outcome, PROBE_ARGUMENT, Plan, Report, RunDir, Usage};
+use sandbox::{Delivery, Outcome, PROBE_ARGUMENT, Plan, Report, RunDir, Usage, VERSION_ARGUMENT};
 use sandbox_sys::SingleThreaded;
 
 use crate::ends::Ends;
@@ -51,6 +51,9 @@ fn run() -> io::Result<()> {
     let argument = std::env::args_os().nth(1).unwrap_or_default();
     if argument == OsStr::new(PROBE_ARGUMENT) {
         return probe::answer(&alone);
+    }
+    if argument == OsStr::new(VERSION_ARGUMENT) {
+        return writeln!(io::stdout(), "{}", env!("CARGO_PKG_VERSION"));
     }
     if argument == OsStr::new(bus::ARGUMENT) {
         return bus::serve(&std::env::args_os().nth(2).unwrap_or_default());

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::gate::Gate;
 use crate::modules::{Process, is_built_in};
 use crate::results::{Form, NoResult};
-use crate::runner::Runner;
+use crate::runner::{Runner, never};
 
 use super::{External, MetadataError, module_name};
 
@@ -99,7 +99,7 @@ async fn ask(candidate: Candidate, runner: &Runner, gate: &Gate) -> Result<Exter
     } = candidate;
     let process = Process::Metadata(program.clone());
     let granted = gate.own(&name, process, TIME);
-    let said = runner.run_blocking(granted, Form::Output).await;
+    let (said, _) = runner.run_blocking(granted, Form::Output, &never()).await;
     let said = said.map_err(|NoResult(text)| NotLoaded::Metadata(text))?;
     // The original takes every word on standard error as a failure, whatever the exit code.
     if let Some(stderr) = said.stderr {
