@@ -24,6 +24,8 @@ pub struct Rules {
     controllers: HashSet<Certname>,
     brokers: HashSet<Certname>,
     primaries: HashSet<Certname>,
+    /// What controllers may say that we dial.
+    dialled: HashSet<String>,
     /// An operator's own rules, which narrow these.
     own: Option<RuleSet>,
 }
@@ -50,6 +52,15 @@ pub enum Origin {
     Above,
     /// On a primary: from another primary.
     Beside,
+    /// From a controller that we have dialled.
+    Dialled,
+}
+
+impl Origin {
+    /// Whether a client sent it, rather than another broker.
+    pub(crate) fn is_client(self) -> bool {
+        matches!(self, Self::Client | Self::Dialled)
+    }
 }
 
 /// Why a session is refused.
@@ -129,6 +140,7 @@ impl Rules {
             controllers: controllers.iter().cloned().collect(),
             brokers: brokers.iter().cloned().collect(),
             primaries: HashSet::new(),
+            dialled: HashSet::new(),
             own: None,
         }
     }
@@ -138,6 +150,13 @@ impl Rules {
     pub fn beside(self, primaries: &[Certname]) -> Self {
         let primaries = primaries.iter().cloned().collect();
         Self { primaries, ..self }
+    }
+
+    /// The same, where controllers that we dial may say this: message types in full.
+    #[must_use]
+    pub fn dialling(self, allowed: &[String]) -> Self {
+        let dialled = allowed.iter().cloned().collect();
+        Self { dialled, ..self }
     }
 
     /// Whether this certname is another primary's, whose controllers are as good as ours.
@@ -157,6 +176,7 @@ impl Rules {
     pub fn of(config: &crate::config::Config) -> Self {
         Self::new(&config.controllers, &config.brokers)
             .beside(&config.primary_certnames)
+            .dialling(&config.controller_allowlist)
             .narrowed_by(config.rules.clone())
     }
 
@@ -199,18 +219,25 @@ impl Rules {
     /// Why a message may pass, or not.
     #[must_use]
     pub fn explain(&self, origin: Origin, envelope: &Envelope) -> Reason<'_> {
+        if origin == Origin::Dialled {
+            // As in the original, no rule but the list of message types is asked.
+            let allowed = self.dialled.contains(envelope.message_type.as_str());
+            return if allowed {
+                Reason::Structure
+            } else {
+                Reason::Forbidden
+            };
+        }
         if !self.allows(origin, envelope) {
             return Reason::Forbidden;
         }
         match &self.own {
             // What brokers tell of messages that went nowhere is no operator's business.
-            Some(own) if kind(envelope.sender.client_type()) != Some(Kind::Broker) => {
-                match own.message(envelope) {
-                    Decision::Allowed(rule) => Reason::Rule(rule),
-                    Decision::Denied(rule) => Reason::DeniedBy(rule),
-                    Decision::NoRule => Reason::NoRule,
-                }
-            }
+            Some(own) if !envelope.sender.is_broker() => match own.message(envelope) {
+                Decision::Allowed(rule) => Reason::Rule(rule),
+                Decision::Denied(rule) => Reason::DeniedBy(rule),
+                Decision::NoRule => Reason::NoRule,
+            },
             _ => Reason::Structure,
         }
     }
@@ -219,7 +246,7 @@ impl Rules {
         let sender = &envelope.sender;
         let target = match &envelope.target {
             Target::Broker => None,
-            Target::Client(uri) => match kind(uri.client_type()) {
+            Target::Client(uri) => match kind_of(uri) {
                 Some(kind) => Some(kind),
                 None => return false,
             },
@@ -227,7 +254,7 @@ impl Rules {
         let Some(name) = envelope.message_type.name() else {
             return false;
         };
-        match (kind(sender.client_type()), target) {
+        match (kind_of(sender), target) {
             (Some(Kind::Agent), Some(Kind::Controller)) => ANSWERS.contains(&name),
             (Some(Kind::Controller), target) => {
                 // Compilers face the nodes, and one that is taken over must not command the fleet:
@@ -235,7 +262,7 @@ impl Rules {
                 let trusted = match origin {
                     Origin::Above => true,
                     Origin::Client | Origin::Beside => self.is_controller(sender),
-                    Origin::Below => false,
+                    Origin::Below | Origin::Dialled => false,
                 };
                 trusted
                     && match target {
@@ -249,6 +276,15 @@ impl Rules {
             }
             _ => false,
         }
+    }
+}
+
+/// What an address stands for: a controller that brokers dial has a broker's client type.
+fn kind_of(uri: &Uri) -> Option<Kind> {
+    if uri.is_dialled() {
+        Some(Kind::Controller)
+    } else {
+        kind(uri.client_type())
     }
 }
 

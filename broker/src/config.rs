@@ -13,11 +13,12 @@ use std::time::Duration;
 use daemon::config::{Fault, Lasting, Size, Source};
 use daemon::logs::{LogConfig, LogFile};
 use identity::{Files, Revocation};
-use pcp::Certname;
+use pcp::{Certname, MessageType};
 use pcp_client::BrokerAddress;
 use pcp_mesh::Role;
 
 use crate::authorize::rules::{Origin, RuleSet};
+use crate::controllers::ControllerUri;
 use crate::host::EXPECTED_CLIENTS;
 use crate::websocket::Version;
 use file::BrokerFile;
@@ -37,6 +38,10 @@ pub struct Config {
     pub files: Files,
     /// The certnames that may connect as orchestrator or controller.
     pub controllers: Vec<Certname>,
+    /// The controllers that the broker dials.
+    pub controller_uris: Vec<ControllerUri>,
+    /// The types of messages, in full, that those may send.
+    pub controller_allowlist: Vec<String>,
     /// The certnames that may connect as brokers.
     pub brokers: Vec<Certname>,
     /// Which ways in are open.
@@ -149,6 +154,8 @@ impl Config {
             _ => {}
         }
         let controllers = check.list("controllers", broker.controllers.as_deref());
+        let controller_uris = check.controller_uris(broker.controller_uris.as_deref());
+        let controller_allowlist = check.controller_allowlist(&broker);
         let brokers = check.list("brokers", broker.brokers.as_deref());
         let max_message = broker
             .max_message_size
@@ -169,6 +176,8 @@ impl Config {
             primary_certnames,
             files: files?,
             controllers,
+            controller_uris,
+            controller_allowlist,
             brokers,
             transports,
             versions,
@@ -261,6 +270,34 @@ impl Check<'_> {
             }
         }
         list
+    }
+
+    fn controller_uris(&mut self, written: Option<&[String]>) -> Vec<ControllerUri> {
+        let key = "controller-uris";
+        let uris: Vec<ControllerUri> = self.list(key, written);
+        for (index, controller) in uris.iter().enumerate() {
+            // Each would take the other's place, for ever.
+            if uris.iter().skip(index + 1).any(|c| c.uri == controller.uri) {
+                self.wrong(key, format_args!("{} is named twice", controller.address));
+            }
+        }
+        uris
+    }
+
+    fn controller_allowlist(&mut self, broker: &BrokerFile) -> Vec<String> {
+        let (key, written) = match (&broker.controller_allowlist, &broker.controller_whitelist) {
+            (None, Some(written)) => ("controller-whitelist", Some(written)),
+            (written, _) => ("controller-allowlist", written.as_ref()),
+        };
+        let Some(written) = written else {
+            return defaults::CONTROLLER_ALLOWLIST.map(str::to_owned).to_vec();
+        };
+        for text in written {
+            if MessageType::parse(text).is_err() {
+                self.wrong(key, format_args!("{text:?} is no type of messages"));
+            }
+        }
+        written.clone()
     }
 
     fn ways_in(&mut self, broker: &BrokerFile) -> (Transports, Vec<Version>) {
@@ -360,6 +397,10 @@ impl fmt::Display for Config {
         }
         writeln!(f, "  certificate-revocation: {}", self.files.revocation)?;
         writeln!(f, "  controllers: {}", names(&self.controllers))?;
+        if !self.controller_uris.is_empty() {
+            writeln!(f, "  controller-uris: {:?}", texts(&self.controller_uris))?;
+            writeln!(f, "  controller-allowlist: {:?}", self.controller_allowlist)?;
+        }
         writeln!(f, "  brokers: {}", names(&self.brokers))?;
         let mut ways = Vec::new();
         ways.extend(self.transports.quic.then_some("quic"));

@@ -190,9 +190,14 @@ impl Driver {
                     outbox.close(going_away());
                     return;
                 }
+                let origin = if uri.is_dialled() {
+                    Origin::Dialled
+                } else {
+                    Origin::Client
+                };
                 let connected = Connected {
                     exit: Exit::Session(outbox),
-                    origin: Origin::Client,
+                    origin,
                     peer: uri.clone(),
                     address: Some(address),
                     traffic: Traffic::default(),
@@ -277,7 +282,7 @@ impl Driver {
         let Some(connected) = self.connected.get(&session) else {
             return;
         };
-        let client = connected.origin == Origin::Client;
+        let client = connected.origin.is_client();
         self.close(session, code, reason);
         let now = self.now();
         if client {
@@ -291,7 +296,7 @@ impl Driver {
     fn gone(&mut self, session: SessionId) {
         let now = self.now();
         match self.connected.remove(&session) {
-            Some(gone) if gone.origin == Origin::Client => {
+            Some(gone) if gone.origin.is_client() => {
                 self.node.client_disconnected(now, session);
             }
             Some(_) => self.node.link_disconnected(now, session),

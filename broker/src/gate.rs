@@ -7,10 +7,6 @@ use tokio::sync::watch;
 
 /// How the broker stands towards clients over WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    dead_code,
-    reason = "the states of the original; links to controllers would set the others"
-)]
 pub(crate) enum Door {
     /// Controllers are configured, and none has been reached yet: nobody comes in.
     Starting,

@@ -4,7 +4,8 @@
 //! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (the socket),
 //! `admission` (who comes in when, pure), `entrance` (lets them in), `session` (one connection), `outbox` (what waits for it), `peers` (who has
 //! one, and may not any more), `driver` (the only owner of the mesh),
-//! `uplink` (a compiler's link to its primaries), `content` (files on their way). Over TCP: `tcp`
+//! `uplink` (a compiler's link to its primaries), [`controllers`] (those that wait to
+//! be dialled), `content` (files on their way). Over TCP: `tcp`
 //! (connections), `http` (what is asked), [`websocket`] (a session of an existing peer). To watch it:
 //! `metrics`, `look` (what the driver shows), [`operator`], `refusals`.
 
@@ -13,6 +14,7 @@ pub mod authorize;
 mod budget;
 pub mod config;
 mod content;
+pub mod controllers;
 pub mod counts;
 pub mod doctor;
 mod drain;
@@ -53,6 +55,7 @@ use authorize::Rules;
 use budget::Budget;
 use config::Config;
 use content::Relay;
+use controllers::Present;
 use counts::Counts;
 use driver::{Driver, INPUT_QUEUE, Input};
 use entrance::Entrance;
@@ -250,7 +253,11 @@ impl Broker {
             }
         });
 
-        let gate = Gate::new(Door::Open);
+        let gate = Gate::new(if config.controller_uris.is_empty() {
+            Door::Open
+        } else {
+            Door::Starting
+        });
         let context = Arc::new(Context {
             identity: current,
             server,
@@ -274,6 +281,7 @@ impl Broker {
             metrics_allowlist: config.metrics.allowlist.clone(),
             tasks: sessions.clone(),
         });
+        dial_controllers(&config, &context, &core, &sessions);
         if let Some(metrics) = metrics {
             let serve = http::serve_metrics(
                 metrics,
@@ -317,6 +325,35 @@ impl Broker {
         }
         tracing::info!("stopped");
         end
+    }
+}
+
+/// Dials the controllers that wait for it, and opens the door to clients when one is there.
+fn dial_controllers(
+    config: &Config,
+    context: &Arc<Context>,
+    core: &daemon::Tasks,
+    sessions: &daemon::Tasks,
+) {
+    if config.controller_uris.is_empty() {
+        return;
+    }
+    let present = Arc::new(Present::new(0));
+    let door = controllers::keep_door(
+        Arc::clone(context),
+        present.subscribe(),
+        config.grace_period,
+        core.shutdown_token(),
+    );
+    core.spawn_core("door", door);
+    for controller in &config.controller_uris {
+        let dialling = controllers::dial(
+            controller.clone(),
+            Arc::clone(context),
+            Arc::clone(&present),
+            sessions.shutdown_token(),
+        );
+        sessions.spawn("controller", dialling);
     }
 }
 

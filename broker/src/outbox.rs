@@ -51,6 +51,8 @@ struct Waiting {
     large_count: usize,
     /// What the last ping said; one answer does for all that wait.
     pong: Option<Bytes>,
+    /// The peer is to show that it is there.
+    ping: bool,
     goodbye: Option<Goodbye>,
     closed: bool,
     /// Whether it was we who ended the session.
@@ -75,6 +77,8 @@ pub(crate) struct Ready {
     pub(crate) large: Vec<Message>,
     /// The payload of a WebSocket's pong.
     pub(crate) pong: Option<Bytes>,
+    /// Whether the peer is to be asked for one.
+    pub(crate) ping: bool,
     /// What to say last.
     pub(crate) goodbye: Option<Goodbye>,
 }
@@ -171,6 +175,12 @@ impl Outbox {
         waiting.frames.len() + large.sum::<usize>()
     }
 
+    /// Asks the peer whether it is still there.
+    pub(crate) fn ping(&self) {
+        self.lock().ping = true;
+        self.ready.notify_one();
+    }
+
     /// A large message has been written, or given up.
     pub(crate) fn large_done(&self) {
         let mut waiting = self.lock();
@@ -194,6 +204,7 @@ impl Outbox {
             && waiting.large.is_empty()
             && waiting.goodbye.is_none()
             && waiting.pong.is_none()
+            && !waiting.ping
         {
             return None;
         }
@@ -203,6 +214,7 @@ impl Outbox {
             bytes: mem::take(&mut waiting.frames).take(),
             large: mem::take(&mut waiting.large),
             pong: waiting.pong.take(),
+            ping: mem::take(&mut waiting.ping),
             goodbye: waiting.goodbye.take(),
         })
     }

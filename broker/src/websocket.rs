@@ -1,6 +1,7 @@
 //! A session over WebSocket: an existing peer that speaks PCP 1 or 2, or one of our own that cannot
 //! use UDP. It is let in by the same rules as a session over QUIC, and is for driver and mesh the same.
 
+pub(crate) mod dialled;
 mod gateway;
 mod open;
 mod read;
@@ -13,12 +14,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pcp::websocket::Side;
 use pcp::{Certname, Goodbye, GoodbyeCode, Uri};
+use pcp_client::transport::LINK_KEEP_ALIVE;
 use pcp_client::websocket::{WebSocketFault, WebSocketReader, WebSocketWriter};
 use pcp_mesh::SessionId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -106,7 +108,15 @@ pub(crate) async fn serve(
         }
     };
     drop(request);
-    let (session, uri) = (opened.session, opened.uri.clone());
+    serve_opened(opened, &context).await;
+}
+
+/// Serves a session to its end.
+async fn serve_opened<S>(opened: Opened<S>, context: &Arc<Context>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (session, uri, address) = (opened.session, opened.uri.clone(), opened.address);
     tracing::info!(
         %uri,
         %address,
@@ -114,7 +124,7 @@ pub(crate) async fn serve(
         software = %opened.software,
         "connected"
     );
-    let reason = match run(opened, &context).await {
+    let reason = match run(opened, context).await {
         End::Left(reason) => reason,
         End::Lost(error) => daemon::error_chain(&error),
         End::Refused { reason, .. } => reason.to_owned(),
@@ -127,7 +137,10 @@ pub(crate) async fn serve(
     drop(context.inputs.send(Input::Closed { session }).await);
 }
 
-async fn run(opened: Opened, context: &Arc<Context>) -> End {
+async fn run<S>(opened: Opened<S>, context: &Arc<Context>) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Opened {
         session,
         uri,
@@ -189,11 +202,22 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         let mut door = context.gate.watch();
         // Those who are inside leave when the door is shut; nothing else throws them out.
         let shut = async {
+            if uri.is_dialled() {
+                // It is whom the door waits for.
+                std::future::pending::<()>().await;
+            }
             if door.wait_for(|door| *door == Door::Shut).await.is_ok() {
                 outbox.close(Goodbye {
                     code: GoodbyeCode::Unavailable,
                     reason: ALL_CONTROLLERS_LOST.to_owned(),
                 });
+            }
+            std::future::pending().await
+        };
+        let asking = async {
+            while uri.is_dialled() {
+                sleep(LINK_KEEP_ALIVE).await;
+                outbox.ping();
             }
             std::future::pending().await
         };
@@ -204,6 +228,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
             end = reading => end,
             end = writing => end,
             () = shut => End::Closed,
+            () = asking => End::Closed,
             () = cut.cancelled() => End::Closed,
         }
     };
@@ -229,7 +254,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
 }
 
 /// What those who come, or must go, are told while no controller is there: the original's words.
-const ALL_CONTROLLERS_LOST: &str = "All controllers disconnected.";
+pub(crate) const ALL_CONTROLLERS_LOST: &str = "All controllers disconnected.";
 
 /// Ends the connection so that our last words arrive: closing a socket with unread bytes in it would
 /// take them back.

@@ -7,7 +7,7 @@
 
 mod error;
 mod quic;
-mod websocket;
+pub(crate) mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

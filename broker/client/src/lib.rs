@@ -20,6 +20,7 @@ mod dial;
 pub mod doctor;
 pub mod handle;
 mod http;
+pub mod outward;
 pub mod probe;
 pub mod proxy;
 mod race;

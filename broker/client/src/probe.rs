@@ -35,6 +35,12 @@ pub struct Reached {
 #[error("{0}")]
 pub struct NotReached(String);
 
+impl NotReached {
+    pub(crate) fn because(error: &dyn std::error::Error) -> Self {
+        Self(daemon::error_chain(error))
+    }
+}
+
 /// Shakes hands with a broker over QUIC, and leaves.
 ///
 /// # Errors
@@ -47,7 +53,7 @@ pub async fn quic(broker: &BrokerAddress, identity: Identity) -> Result<Reached,
         ClientType::agent(),
         daemon::software("doctor"),
     );
-    let told = |error: DialError| NotReached(daemon::error_chain(&error));
+    let told = |error: DialError| NotReached::because(&error);
     let mut dialler = Dialler::default();
     let reached = dialler.reach_over_quic(broker, &config).await;
     let reached = reached.map_err(told)?;
@@ -71,7 +77,7 @@ pub async fn https(
     identity: &Identity,
 ) -> Result<Reached, NotReached> {
     let start = Instant::now();
-    let told = |error: &dyn std::error::Error| NotReached(daemon::error_chain(error));
+    let told = NotReached::because;
     let connected = tcp::connect(broker, proxy, identity).await;
     let (address, stream) = connected.map_err(|error| told(&error))?;
     let certificates = tcp::peer_certificates(&stream);

@@ -14,7 +14,7 @@ use crate::config::ClientConfig;
 use crate::dial::{DialError, Dialler, Reached, Welcomed};
 use crate::handle::{Session, State};
 use crate::reprobe::Reprobe;
-use crate::session::{self, Around, End, Line, Outgoing, Ran};
+use crate::session::{self, Around, End, Line, Outgoing, Ran, WebSocketLine};
 use crate::transport;
 use crate::way::{Transport, Ways};
 
@@ -116,6 +116,8 @@ impl Connection {
         let mut staying = None;
         let mut cut = CancellationToken::new();
         let mut quic = false;
+        // Whether a hello was said beside this session, whose answer did not come.
+        let mut half_moved = false;
         let shutdown = self.tasks.shutdown_token();
         let end = loop {
             let line = match (welcomed.take(), staying.take()) {
@@ -123,6 +125,7 @@ impl Connection {
                     since = Instant::now();
                     cut = CancellationToken::new();
                     quic = matches!(new.line, Line::Quic(_));
+                    half_moved = false;
                     let transport = self.tell_connected(&new, &outgoing, &cut);
                     let connected = Event::Connected {
                         welcome: new.welcome,
@@ -159,36 +162,58 @@ impl Connection {
                 Ran::Better(line, None) => staying = Some(line),
                 Ran::Better(line, Some(reached)) => {
                     let started = next_start(&mut self.started);
-                    match reached.greet(&self.config, started).await {
-                        Ok(new) => {
+                    let greeted = tokio::select! {
+                        biased;
+                        // What was begun says goodbye.
+                        () = shutdown.cancelled() => None,
+                        greeted = reached.greet(&self.config, started) => Some(greeted),
+                    };
+                    match greeted {
+                        Some(Ok(new)) => {
                             let reason = "moving to QUIC".to_owned();
-                            if self
-                                .events
-                                .send(Event::Disconnected { reason })
-                                .await
-                                .is_err()
-                            {
+                            let moving = Event::Disconnected { reason };
+                            if self.events.send(moving).await.is_err() {
                                 break End::Abandoned;
                             }
-                            let rest = session::drain(line, self.events.clone());
-                            self.tasks.spawn("pcp-client-drain", rest);
+                            self.drain(line);
                             self.dialler.quic_is_back();
                             welcomed = Some(new);
                         }
-                        Err(error) => {
+                        Some(Err(error)) => {
                             let error = daemon::error_chain(&error);
                             tracing::info!(%broker, %error, "not moved to QUIC");
+                            half_moved = true;
                             staying = Some(line);
                         }
+                        None => staying = Some(line),
                     }
                 }
             }
+        };
+        let end = match end {
+            End::Goodbye(goodbye) if half_moved && goodbye.code == GoodbyeCode::Superseded => {
+                // By the session whose welcome we did not see.
+                End::Silent
+            }
+            end => end,
         };
         self.session.send_replace(None);
         if quic {
             self.reprobe.quic_ended(since.elapsed());
         }
         self.ended(end, &broker, since).await
+    }
+
+    /// Reads what is left of a session that was left, in a task of its own.
+    fn drain(&self, line: Box<WebSocketLine>) {
+        let (events, shutdown) = (self.events.clone(), self.tasks.shutdown_token());
+        self.tasks.spawn("pcp-client-drain", async move {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = session::drain(line, events) => {}
+            }
+        });
     }
 
     fn tell_connected(

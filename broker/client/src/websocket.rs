@@ -122,6 +122,12 @@ impl<W: AsyncWrite + Unpin> WebSocketWriter<W> {
         Self { io, side, whole }
     }
 
+    /// What the next frame is to be masked with.
+    #[must_use]
+    pub fn key(&self) -> Option<[u8; 4]> {
+        (self.side == Side::Client).then(new_mask)
+    }
+
     /// Whether a frame may begin here.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -147,7 +153,7 @@ impl<W: AsyncWrite + Unpin> WebSocketWriter<W> {
     /// As [`WebSocketWriter::write`].
     pub async fn message(&mut self, opcode: Opcode, parts: &[&[u8]]) -> io::Result<()> {
         let length = parts.iter().map(|part| part.len()).sum();
-        let key = (self.side == Side::Client).then(new_mask);
+        let key = self.key();
         let mut out = BytesMut::new();
         push_header(&mut out, opcode, length, key);
         self.whole = false;

@@ -126,6 +126,7 @@ impl Inventory {
         let mut all: Vec<_> = self
             .clients
             .iter()
+            .filter(|(uri, _)| !uri.is_dialled())
             .filter_map(|(uri, places)| {
                 Some(Announcement {
                     uri: uri.clone(),

@@ -76,7 +76,7 @@ impl Node {
     /// A client has said hello. `started` is that of its hello. Of two sessions of one client the
     /// one that started later stays; the other is closed, even if it is this one.
     pub fn client_connected(&mut self, now: u64, session: SessionId, uri: Uri, started: u64) {
-        if uri.client_type().is_server() {
+        if uri.is_broker() {
             self.close(
                 session,
                 GoodbyeCode::Unauthorized,
@@ -313,7 +313,9 @@ impl Node {
 
     /// Tells everyone concerned what one piece of news about a client means.
     fn apply(&mut self, now: u64, uri: &Uri, change: Change) {
-        self.news.extend(change.announce);
+        // Each broker dials its controllers itself, and speaks for none of them to others.
+        let announce = change.announce.filter(|news| !news.uri.is_dialled());
+        self.news.extend(announce);
         for Superseded { place, by } in change.superseded {
             match place.nearness {
                 Nearness::Here => self.close_client(place.session),

@@ -149,13 +149,12 @@ pub(crate) fn id(text: &str) -> Option<MessageId> {
 
 /// Whether this is a broker's own word on what went wrong: it carries neither sender nor target.
 pub(crate) fn is_broker_error(envelope: &Envelope) -> bool {
-    envelope.sender.client_type().is_server()
-        && envelope.message_type.name() == Some("error_message")
+    envelope.sender.is_broker() && envelope.message_type.name() == Some("error_message")
 }
 
 /// The sender as PCP's peers know it: brokers are all `pcp:///server` to their clients.
 pub(crate) fn sender(envelope: &Envelope) -> String {
-    if envelope.sender.client_type().is_server() {
+    if envelope.sender.is_broker() {
         BROKER.to_owned()
     } else {
         envelope.sender.to_string()

@@ -163,6 +163,19 @@ impl Uri {
     pub fn client_type(&self) -> &ClientType {
         &self.client_type
     }
+
+    /// Whether this is a controller that brokers dial, rather than a client that dials them: its client
+    /// type is `server`, and a host with its port, `pcp://HOST:PORT/server`, stands for its certname.
+    #[must_use]
+    pub fn is_dialled(&self) -> bool {
+        self.client_type.is_server() && self.certname.as_str().contains(':')
+    }
+
+    /// Whether this is a broker.
+    #[must_use]
+    pub fn is_broker(&self) -> bool {
+        self.client_type.is_server() && !self.is_dialled()
+    }
 }
 
 impl UriPattern {

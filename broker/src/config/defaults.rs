@@ -9,6 +9,15 @@ pub(super) const LISTEN: SocketAddr = SocketAddr::new(
     pcp::DEFAULT_PORT,
 );
 
+/// What a controller may say that the broker dials: the original's list, and that an outcome has
+/// arrived.
+pub(super) const CONTROLLER_ALLOWLIST: [&str; 4] = [
+    "http://puppetlabs.com/inventory_request",
+    "http://puppetlabs.com/rpc_blocking_request",
+    "http://puppetlabs.com/rpc_non_blocking_request",
+    "http://puppetlabs.com/rpc_outcome_acknowledgement",
+];
+
 /// The original broker's limit, and the original agent's.
 pub(super) const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
 

@@ -48,6 +48,10 @@ pub(super) struct BrokerFile {
     pub(super) ssl_crl_path: Option<PathBuf>,
     pub(super) certificate_revocation: Option<String>,
     pub(super) controllers: Option<Vec<String>>,
+    pub(super) controller_uris: Option<Vec<String>>,
+    pub(super) controller_allowlist: Option<Vec<String>>,
+    /// The original's older name of `controller-allowlist`.
+    pub(super) controller_whitelist: Option<Vec<String>>,
     pub(super) brokers: Option<Vec<String>>,
     pub(super) transports: Option<Vec<Transport>>,
     pub(super) pcp_versions: Option<Vec<u8>>,

@@ -95,6 +95,41 @@ fn a_compiler_needs_a_primary_and_everybody_a_role() {
 }
 
 #[test]
+fn controllers_to_dial_are_read_with_the_original_s_keys() {
+    let with = |text: &str| load(&format!("{COMPILER}\npcp-broker {{ {text} }}"));
+    let config = with("controller-uris: [\"wss://primary:8143/server\"]").expect("sound");
+    assert_eq!(
+        config.controller_uris[0].to_string(),
+        "wss://primary:8143/server"
+    );
+    assert_eq!(config.controller_allowlist.len(), 4);
+    let again = load(&config.to_string()).expect("its own text");
+    assert_eq!(again.controller_uris, config.controller_uris);
+    let config = with("controller-whitelist: [\"http://puppetlabs.com/inventory_request\"]");
+    assert_eq!(config.expect("sound").controller_allowlist.len(), 1);
+    for (text, wanted) in [
+        (
+            "controller-uris: [\"primary:8143\"]",
+            "a controller is written wss://",
+        ),
+        (
+            "controller-uris: [\"wss://p:1/a\", \"wss://p:1/b\"]",
+            "p:1 is named twice",
+        ),
+        (
+            "controller-allowlist: [\"no type\"]",
+            "is no type of messages",
+        ),
+    ] {
+        let faults = with(text).expect_err(text);
+        assert!(
+            faults.iter().any(|fault| fault.contains(wanted)),
+            "{faults:?}"
+        );
+    }
+}
+
+#[test]
 fn a_primary_that_is_named_twice_is_a_fault() {
     let twice = COMPILER.replace("127.0.0.1:18142", "primary.example.com:8142");
     let faults = load(&twice).expect_err("one primary, two links");

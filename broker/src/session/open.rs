@@ -19,9 +19,11 @@ use tokio::time::timeout;
 
 use super::{Context, FAREWELL, farewell};
 use crate::authorize::{Kind, Refused};
+use crate::gate::Door;
 use crate::outbox::{AGENT_BYTES, AGENT_LARGE, CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
 use crate::refusals::Cause;
 use crate::tally::{self, Counted};
+use crate::websocket::ALL_CONTROLLERS_LOST;
 
 /// How long the handshake may take, from the first packet that we have seen.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -78,6 +80,8 @@ pub(super) enum OpenError {
     },
     #[error("{0} has too many connections")]
     Crowded(Uri),
+    #[error("{0} is not let in: no controller is there")]
+    NoControllers(Uri),
     #[error("the welcome could not be sent")]
     Welcome(#[source] WriteError),
 }
@@ -99,6 +103,7 @@ impl OpenError {
             Self::Misbehaved(_) => Cause::Protocol,
             Self::Refused { source, .. } => (*source).into(),
             Self::Crowded(_) => Cause::Crowded,
+            Self::NoControllers(_) => Cause::NoControllers,
         }
     }
 
@@ -106,7 +111,7 @@ impl OpenError {
     pub(super) fn who(&self) -> Option<&dyn std::fmt::Display> {
         match self {
             Self::Hello(certname, _) => Some(certname),
-            Self::Refused { uri, .. } | Self::Crowded(uri) => Some(uri),
+            Self::Refused { uri, .. } | Self::Crowded(uri) | Self::NoControllers(uri) => Some(uri),
             _ => None,
         }
     }
@@ -189,6 +194,19 @@ async fn greet(
             return Err(OpenError::Refused { uri, source });
         }
     };
+    // A controller that comes by itself is one; brokers must find each other in any case.
+    let waits = matches!(
+        context.gate.door(),
+        Door::Starting | Door::Grace | Door::Shut
+    );
+    if kind == Kind::Agent && waits {
+        let goodbye = frame::to_bytes(&Frame::Goodbye(Goodbye {
+            code: GoodbyeCode::Unavailable,
+            reason: ALL_CONTROLLERS_LOST.to_owned(),
+        }));
+        drop(timeout(FAREWELL, farewell(&mut send, goodbye)).await);
+        return Err(OpenError::NoControllers(uri));
+    }
     let outbox = match kind {
         Kind::Agent => Outbox::new(AGENT_BYTES, AGENT_LARGE),
         Kind::Controller | Kind::Broker => {

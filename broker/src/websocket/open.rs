@@ -15,7 +15,7 @@ use pcp::{
 use pcp_client::websocket::{WebSocketFault, WebSocketReader, WebSocketWriter};
 use pcp_mesh::SessionId;
 use rustls_pki_types::CertificateDer;
-use tokio::io::WriteHalf;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -34,21 +34,22 @@ use crate::tally::Counted;
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A client that was let in.
-pub(super) struct Opened {
+pub(super) struct Opened<S> {
     pub(super) session: SessionId,
     pub(super) uri: Uri,
     pub(super) started: u64,
     pub(super) software: String,
     pub(super) version: Version,
-    pub(super) reader: Reader,
-    pub(super) writer: WebSocketWriter<WriteHalf<TlsStream<TcpStream>>>,
+    pub(super) reader: WebSocketReader<ReadHalf<S>>,
+    pub(super) writer: WebSocketWriter<WriteHalf<S>>,
     pub(super) native: Native,
     pub(super) outbox: Arc<Outbox>,
     pub(super) address: SocketAddr,
     /// The chain that the client has shown, and by whom it was verified.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
     pub(super) identity: Arc<Identity>,
-    pub(super) counted: Counted,
+    /// Its place among the connections of its certificate; a controller that we dial needs none.
+    pub(super) counted: Option<Counted>,
 }
 
 /// The session's own state when it carries QUIC's frames.
@@ -125,7 +126,10 @@ impl OpenError {
 }
 
 /// Takes a WebSocket as far as an open session.
-pub(super) async fn open(upgraded: Upgraded, context: &Context) -> Result<Opened, OpenError> {
+pub(super) async fn open(
+    upgraded: Upgraded,
+    context: &Context,
+) -> Result<Opened<TlsStream<TcpStream>>, OpenError> {
     let Upgraded {
         stream,
         early,
@@ -190,7 +194,7 @@ pub(super) async fn open(upgraded: Upgraded, context: &Context) -> Result<Opened
         address,
         certificates,
         identity,
-        counted,
+        counted: Some(counted),
     })
 }
 

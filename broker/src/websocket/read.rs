@@ -7,11 +7,12 @@ use bytes::{Bytes, BytesMut};
 use pcp::message::INLINE_LIMIT;
 use pcp::websocket::Incoming;
 use pcp::{Message, ServerEvent, v1, v2};
-use pcp_client::websocket::WebSocketFault;
+use pcp_client::websocket::{WebSocketFault, WebSocketReader};
+use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout_at};
 
 use super::open::Native;
-use super::{End, Reader, Session, Version};
+use super::{End, Session, Version};
 use crate::authorize::{Kind, kind};
 use crate::budget::Share;
 use crate::driver::Input;
@@ -19,18 +20,24 @@ use crate::driver::Input;
 /// How long one large message may take: 64 MiB at some 4 Mbit/s.
 const LARGE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// One of our own clients that says nothing for so long is gone: three of its pings.
+/// One of our own clients that says nothing for so long is gone: three of its pings. The same for a
+/// controller that we have dialled: three of ours.
 const NATIVE_IDLE: Duration = Duration::from_secs(45);
 
 impl Session<'_> {
     /// Hands what the peer sends to the driver, and waits when that has too much to do.
-    pub(super) async fn read(&self, reader: &mut Reader, native: &mut Native) -> End {
+    pub(super) async fn read<R: AsyncRead + Unpin>(
+        &self,
+        reader: &mut WebSocketReader<R>,
+        native: &mut Native,
+    ) -> End {
         let budget = &self.context.budget;
         let allowance = match kind(self.uri.client_type()) {
             Some(Kind::Controller | Kind::Broker) => budget.of_controller(),
             Some(Kind::Agent) | None => budget.of_agent(),
         };
         let patience = match self.version {
+            _ if self.uri.is_dialled() => NATIVE_IDLE,
             Version::Native => NATIVE_IDLE,
             Version::One | Version::Two => self.context.websocket_idle,
         };

@@ -34,7 +34,7 @@ pub(super) async fn close<W: AsyncWrite + Unpin>(
     if writer.is_whole() {
         let mut out = BytesMut::new();
         let payload = close_payload(code, reason);
-        push_frame(&mut out, Opcode::Close, &[&payload], None);
+        push_frame(&mut out, Opcode::Close, &[&payload], writer.key());
         drop(timeout(FAREWELL, writer.write(&out)).await);
     }
 }
@@ -49,10 +49,13 @@ impl Session<'_> {
             let ready = self.outbox.ready().await;
             let mut out = BytesMut::new();
             if let Some(pong) = ready.pong {
-                push_frame(&mut out, Opcode::Pong, &[&pong], None);
+                push_frame(&mut out, Opcode::Pong, &[&pong], writer.key());
+            }
+            if ready.ping {
+                push_frame(&mut out, Opcode::Ping, &[], writer.key());
             }
             if !ready.bytes.is_empty() {
-                push_frame(&mut out, Opcode::Binary, &[&ready.bytes], None);
+                push_frame(&mut out, Opcode::Binary, &[&ready.bytes], writer.key());
             }
             if self.messages(writer, ready.large, &mut out).await.is_err()
                 || writer.write(&out).await.is_err()
@@ -65,7 +68,7 @@ impl Session<'_> {
                 if self.version == Version::Native {
                     let mut out = BytesMut::new();
                     let frame = goodbye_frame(goodbye);
-                    push_frame(&mut out, Opcode::Binary, &[&frame], None);
+                    push_frame(&mut out, Opcode::Binary, &[&frame], writer.key());
                     drop(timeout(FAREWELL, writer.write(&out)).await);
                 }
                 close(writer, code, &reason).await;
@@ -104,7 +107,7 @@ impl Session<'_> {
                     body,
                     tail,
                 }) => {
-                    push_frame(out, opcode, &[&head, &body, tail.as_bytes()], None);
+                    push_frame(out, opcode, &[&head, &body, tail.as_bytes()], writer.key());
                     if out.len() > COALESCE {
                         writer.write(&out.split()).await?;
                     }

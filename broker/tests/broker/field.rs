@@ -101,6 +101,8 @@ impl Field {
             primary_certnames: Vec::new(),
             files: self.files(certname),
             controllers: vec![name("orch")],
+            controller_uris: Vec::new(),
+            controller_allowlist: Vec::new(),
             brokers: if primaries.is_empty() {
                 vec![name("compiler-1"), name("compiler-2")]
             } else {

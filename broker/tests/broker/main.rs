@@ -10,6 +10,7 @@
 
 mod command;
 mod content;
+mod controllers_suite;
 mod drain;
 mod field;
 mod foreign;

@@ -9,6 +9,7 @@ use pcp_client::websocket::accept_key;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -25,6 +26,7 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     listener: TcpListener,
     files: Files,
+    failed: Notify,
 }
 
 /// A client that has come.
@@ -39,11 +41,37 @@ pub(crate) struct Guest {
 impl Served {
     pub(crate) async fn new(field: &Field, certname: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::on(field, certname, listener)
+    }
+
+    /// The same at an address where one has been before.
+    pub(crate) async fn at(field: &Field, certname: &str, address: SocketAddr) -> Self {
+        let free = async {
+            loop {
+                if let Ok(listener) = TcpListener::bind(address).await {
+                    return listener;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let listener = timeout(SOON, free).await.expect("free in time");
+        Self::on(field, certname, listener)
+    }
+
+    fn on(field: &Field, certname: &str, listener: TcpListener) -> Self {
         Self {
             address: listener.local_addr().expect("an address"),
             listener,
             files: field.files(certname),
+            failed: Notify::new(),
         }
+    }
+
+    /// Somebody has not taken our certificate.
+    pub(crate) async fn failed_handshake(&self) {
+        timeout(SOON, self.failed.notified())
+            .await
+            .expect("in time");
     }
 
     /// Takes connections until one asks for a WebSocket.
@@ -64,7 +92,11 @@ impl Served {
         let tls = identity
             .server_config(&[], TlsVersions::Tls12And13)
             .expect("a TLS configuration");
-        let mut stream = TlsAcceptor::from(tls).accept(stream).await.ok()?;
+        let accepted = TlsAcceptor::from(tls).accept(stream).await;
+        let Ok(mut stream) = accepted else {
+            self.failed.notify_one();
+            return None;
+        };
         let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let certname = identity::peer_certname(shown)
             .expect("a certname")

@@ -3,6 +3,7 @@
 //! session.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -15,12 +16,14 @@ use pcp::websocket::{Incoming, Opcode, Side, push_frame};
 use pcp::{
     Certname, ClientSession, Frame, FrameReader, Goodbye, GoodbyeCode, Retry, Uri, Welcome, v2,
 };
+use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::{DialError, HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Reached, ReachedBy, answer};
 use crate::address::BrokerAddress;
 use crate::config::ClientConfig;
 use crate::http::{self, HttpError};
+use crate::proxy::Proxy;
 use crate::session::{Dialect, Line, WebSocketLine};
 use crate::tcp::{self, Stream};
 use crate::websocket::{
@@ -42,20 +45,59 @@ pub(super) struct Upgraded {
     stream: Stream,
     early: Bytes,
     native: bool,
+    certificates: Arc<[CertificateDer<'static>]>,
     address: BrokerAddress,
 }
 
-/// Connects, and asks for a WebSocket.
+/// A WebSocket, whoever is at its other end.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) stream: Stream,
+    /// What came behind the handshake already.
+    pub(crate) early: Bytes,
+    /// Whether the peer speaks the subprotocol that was offered.
+    native: bool,
+    pub(crate) address: SocketAddr,
+    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
+}
+
+/// Connects to a broker, and asks for a WebSocket.
 pub(super) async fn upgrade(
     broker: &BrokerAddress,
     config: &ClientConfig,
     identity: Arc<Identity>,
 ) -> Result<Reached, DialError> {
-    let (address, stream) = tcp::connect(broker, config.proxy.as_ref(), &identity).await?;
+    // A client type has no character that a path could not have.
+    let path = format!("/pcp2/{}", config.client_type);
+    let proxy = config.proxy.as_ref();
+    let dialled = dial(broker, &path, Some(SUBPROTOCOL), proxy, &identity).await?;
+    let certname = identity::peer_certname(&dialled.certificates);
+    Ok(Reached {
+        address: dialled.address,
+        broker: certname.map_err(DialError::Certname)?,
+        identity,
+        way: ReachedBy::WebSocket(Box::new(Upgraded {
+            stream: dialled.stream,
+            early: dialled.early,
+            native: dialled.native,
+            certificates: dialled.certificates,
+            address: broker.clone(),
+        })),
+    })
+}
+
+/// Connects, and asks for a WebSocket at this path.
+pub(crate) async fn dial(
+    host: &BrokerAddress,
+    path: &str,
+    subprotocol: Option<&'static str>,
+    proxy: Option<&Proxy>,
+    identity: &Identity,
+) -> Result<Dialled, DialError> {
+    let (address, stream) = tcp::connect(host, proxy, identity).await?;
     let certificates = tcp::peer_certificates(&stream);
-    let certname = identity::peer_certname(&certificates).map_err(DialError::Certname)?;
     let key = new_key();
-    let request = request(broker, config, &key);
+    let request = request(host, path, subprotocol, &key);
     let switching = http::switch(stream, request);
     let switched = match timeout(HANDSHAKE_TIMEOUT, switching).await {
         Ok(Ok(switched)) => switched,
@@ -74,31 +116,32 @@ pub(super) async fn upgrade(
     let Some(native) = protocol(&switched.headers, &key) else {
         return Err(DialError::NoWebSocket(address));
     };
-    Ok(Reached {
+    Ok(Dialled {
+        stream: switched.io,
+        early: switched.early,
+        native,
         address,
-        broker: certname,
-        identity,
-        way: ReachedBy::WebSocket(Box::new(Upgraded {
-            stream: switched.io,
-            early: switched.early,
-            native,
-            address: broker.clone(),
-        })),
+        certificates,
     })
 }
 
-fn request(broker: &BrokerAddress, config: &ClientConfig, key: &str) -> Request<String> {
+fn request(
+    host: &BrokerAddress,
+    path: &str,
+    subprotocol: Option<&'static str>,
+    key: &str,
+) -> Request<String> {
     let mut request = Request::new(String::new());
-    // A client type has no character that a path could not have.
-    let path = format!("/pcp2/{}", config.client_type);
     *request.uri_mut() = path.parse().unwrap_or_default();
+    if let Some(subprotocol) = subprotocol {
+        http::set(&mut request, header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
     for (name, value) in [
-        (header::HOST, broker.to_string().as_str()),
+        (header::HOST, host.to_string().as_str()),
         (header::UPGRADE, "websocket"),
         (header::CONNECTION, "Upgrade"),
         (header::SEC_WEBSOCKET_VERSION, "13"),
         (header::SEC_WEBSOCKET_KEY, key),
-        (header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL),
     ] {
         http::set(&mut request, name, value);
     }
@@ -130,9 +173,9 @@ pub(super) async fn greet(
         stream,
         early,
         native,
+        certificates,
         address,
     } = *upgraded;
-    let certificates = tcp::peer_certificates(&stream);
     let overhead = if native {
         MAX_ENVELOPE + HEADER
     } else {
