@@ -59,7 +59,7 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modules::launch::Node;
+    use crate::modules::launch::{Kind, Node};
 
     fn command(text: &str) -> Result<Command, CommandError> {
         Command::new(CommandRun {
@@ -84,7 +84,7 @@ mod tests {
             staging,
             shell,
             agent: std::path::Path::new("/agent"),
-            kind: super::super::launch::Kind::Blocking,
+            kind: Kind::Blocking,
             missing: &std::collections::BTreeMap::new(),
             node,
         };

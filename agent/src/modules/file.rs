@@ -212,7 +212,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::modules::launch::Node;
+    use crate::modules::launch::{Kind, Node};
 
     fn download(kind: &str, destination: &str, link: &str) -> Result<Download, DownloadError> {
         let entry = json!({
@@ -279,7 +279,7 @@ mod tests {
             staging: Path::new("/staging"),
             shell: Path::new("/bin/sh"),
             agent: Path::new("/agent"),
-            kind: super::super::launch::Kind::NonBlocking,
+            kind: Kind::NonBlocking,
             missing: &missing,
             node: &Node::example(),
         };
