@@ -71,6 +71,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where every message is noted; nowhere, if nothing.
     pub access_log: Option<PathBuf>,
+    /// Where metrics are written; nowhere, if nothing.
+    pub metrics_file: Option<PathBuf>,
     /// The longest that a task may run.
     pub task_time_limit: Duration,
     /// How many bytes are kept of each of a task's output streams.
@@ -188,6 +190,7 @@ impl Config {
         let controllers = reader.controllers(file.controllers.as_deref());
         let log = reader.log(&file);
         let access_log = reader.access_log(&file, &log, places.as_ref());
+        let metrics_file = reader.metrics_file(file.metrics_file.as_ref());
         let downloads = reader.downloads(&file);
         let task_concurrency = reader.at_least_one("task-concurrency", file.task_concurrency);
         let task_time_limit = reader.lasting("task-time-limit", file.task_time_limit);
@@ -243,6 +246,7 @@ impl Config {
             },
             log,
             access_log,
+            metrics_file,
             task_time_limit: task_time_limit.unwrap_or(defaults::TASK_TIME_LIMIT),
             task_output_limit: file
                 .task_output_limit

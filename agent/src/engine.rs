@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bounds::{Bounds, before};
 use crate::gate::Judged;
+use crate::metrics::counts;
 use crate::modules::status;
 use crate::outbox::{Outbox, Outgoing};
 use crate::runner::Runner;
@@ -560,6 +561,7 @@ fn log_end(transaction: &Transaction<Finished>) {
     let id = transaction.id();
     let took = transaction.ended().duration_since(transaction.accepted());
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or_default();
+    counts().ended(transaction.outcome(), Duration::from_millis(duration_ms));
     match transaction.outcome() {
         Outcome::Ran(ran) => {
             let exitcode = ran.exitcode;

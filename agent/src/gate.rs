@@ -10,6 +10,7 @@ use pcp::{Certname, Envelope};
 use pxp::TransactionId;
 
 use crate::confinement::Confinement;
+use crate::metrics::counts;
 use crate::modules::Process;
 use crate::policy::{Grant, Policy, Question, Refusal, Verdict};
 
@@ -84,6 +85,7 @@ impl Gate {
             return Ok(());
         }
         let sender = &envelope.sender;
+        counts().not_a_controller();
         Err(if self.has_controllers() {
             format!("{sender} is not among the controllers of this agent")
         } else {
@@ -124,8 +126,14 @@ impl Gate {
         let verdict = self.rulers().policy.judge(&question, &wishes, &standing);
         log(asked.id, &question, &verdict);
         match verdict {
-            Verdict::Allowed(grant) => Judged::Granted(Granted { process, grant }),
-            Verdict::Refused(refusal) => Judged::Refused(refusal),
+            Verdict::Allowed(grant) => {
+                counts().allowed();
+                Judged::Granted(Granted { process, grant })
+            }
+            Verdict::Refused(refusal) => {
+                counts().refused();
+                Judged::Refused(refusal)
+            }
         }
     }
 }

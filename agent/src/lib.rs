@@ -17,6 +17,7 @@ pub mod disk;
 pub mod engine;
 pub mod exit;
 pub mod gate;
+pub mod metrics;
 pub mod modules;
 pub mod outbox;
 pub mod policy;
@@ -155,6 +156,17 @@ impl Agent {
             agent: std::env::current_exe().map_err(StartError::Environment)?,
             node: node(config, &identity.get()),
         };
+        if let Some(file) = &config.metrics_file {
+            let writer = metrics::Writer {
+                file: file.clone(),
+                client: client.clone(),
+                identity: Arc::clone(&identity),
+                spool: config.spool_dir.clone(),
+                cache: config.cache_dir.clone(),
+                disk: disk.clone(),
+            };
+            tasks.spawn("metrics", writer.run(tasks.shutdown_token()));
+        }
         let runner = Runner::new(settings, disk, spool, cache.map_err(StartError::Cache)?);
         let retention = Retention {
             spool: config.spool_bounds,

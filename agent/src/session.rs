@@ -21,6 +21,7 @@ use crate::blocking::BlockingRuns;
 use crate::digest::RequestDigest;
 use crate::engine::{Command, EngineHandle, Progress, Stopping};
 use crate::gate::{Asked, Gate, Granted, Judged};
+use crate::metrics::counts;
 use crate::modules::{Action, Immediate, Modules, output, status};
 use crate::outbox::{Outbox, Outgoing, Places};
 use crate::results::{Form, NoResult};
@@ -111,6 +112,7 @@ impl Session {
                 None => return,
                 Some(Event::Connected { welcome, transport }) => {
                     tracing::info!(broker = %welcome.broker, %transport, "connected");
+                    counts().connected();
                     daemon::status(&format!("connected to {} over {transport}", welcome.broker));
                     self.broker = Some(welcome.broker);
                     self.engine.send(Command::Connected).await;

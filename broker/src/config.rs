@@ -60,6 +60,10 @@ pub struct Config {
     pub drain_time: Duration,
     /// How long messages wait at a compiler that has lost all its primaries.
     pub grace_period: Duration,
+    /// What is kept of files that go through this broker.
+    pub content_cache: ContentCache,
+    /// Where every message is noted; nowhere, if nothing.
+    pub access_log: Option<PathBuf>,
     /// Who may read metrics, and where.
     pub metrics: Metrics,
     /// The operator's own rules; without any, what the broker's structure allows is allowed.
@@ -77,6 +81,17 @@ pub struct Transports {
     pub quic: bool,
     /// WebSocket, on TCP.
     pub websocket: bool,
+}
+
+/// What is kept of files that go through a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentCache {
+    /// Where.
+    pub dir: PathBuf,
+    /// The most bytes; 0 keeps nothing.
+    pub size: u64,
+    /// How many bytes must stay free on its disk.
+    pub reserve: u64,
 }
 
 /// Who may read metrics, beside whoever shows the broker's own certificate.
@@ -163,6 +178,18 @@ impl Config {
         if !(defaults::LEAST_MAX_MESSAGE..=defaults::MOST_MAX_MESSAGE).contains(&max_message) {
             check.wrong("max-message-size", "must be from 64KiB to 1GiB");
         }
+        let content_cache = ContentCache {
+            dir: broker
+                .content_cache_dir
+                .clone()
+                .unwrap_or_else(|| defaults::CONTENT_CACHE_DIR.into()),
+            size: broker
+                .content_cache_size
+                .map_or(defaults::CONTENT_CACHE_SIZE, |size| size.0),
+            reserve: broker
+                .content_cache_reserve
+                .map_or(defaults::CONTENT_CACHE_RESERVE, |size| size.0),
+        };
         let metrics = check.metrics(&broker);
         let (transports, versions) = check.ways_in(&broker);
         let files = check.files(&broker);
@@ -193,6 +220,8 @@ impl Config {
             grace_period: broker
                 .controller_disconnection_graceperiod
                 .map_or(defaults::GRACE_PERIOD, |period| period.0),
+            content_cache,
+            access_log: broker.pcp_access_logfile,
             metrics,
             rules,
             notes: check.notes,
@@ -421,6 +450,14 @@ impl fmt::Display for Config {
         writeln!(f, "  drain-time: \"{}\"", Lasting(self.drain_time))?;
         let period = Lasting(self.grace_period);
         writeln!(f, "  controller-disconnection-graceperiod: \"{period}\"")?;
+        if let Some(path) = &self.access_log {
+            writeln!(f, "  pcp-access-logfile: {path:?}")?;
+        }
+        let cache = &self.content_cache;
+        writeln!(f, "  content-cache-dir: {:?}", cache.dir)?;
+        writeln!(f, "  content-cache-size: \"{}\"", Size(cache.size))?;
+        let reserve = Size(cache.reserve);
+        writeln!(f, "  content-cache-reserve: \"{reserve}\"")?;
         let allowlist = names(&self.metrics.allowlist);
         writeln!(f, "  metrics-allowlist: {allowlist}")?;
         if let Some(address) = self.metrics.listen {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::access_log::AccessLog;
 use crate::authorize::{Origin, Rules};
 use crate::look::{Known, Question, Received, Seen, Totals, Traffic};
 use crate::outbox::{NotTaken, Outbox};
@@ -99,6 +100,7 @@ pub(crate) struct Driver {
     role: Role,
     rules: Arc<Rules>,
     refusals: Arc<Refusals>,
+    access_log: AccessLog,
     received: Received,
     connected: HashMap<SessionId, Connected>,
     born: Instant,
@@ -127,12 +129,19 @@ impl Connected {
 }
 
 impl Driver {
-    pub(crate) fn new(node: Node, role: Role, rules: Arc<Rules>, refusals: Arc<Refusals>) -> Self {
+    pub(crate) fn new(
+        node: Node,
+        role: Role,
+        rules: Arc<Rules>,
+        refusals: Arc<Refusals>,
+        access_log: AccessLog,
+    ) -> Self {
         Self {
             node,
             role,
             rules,
             refusals,
+            access_log,
             received: Received::default(),
             connected: HashMap::new(),
             born: Instant::now(),
@@ -323,8 +332,10 @@ impl Driver {
         let envelope = message.envelope.clone();
         let refused = self.node.message(now, session, message, verdict);
         self.received.count(&envelope.message_type, refused);
+        let Connected { peer, address, .. } = connected;
+        self.access_log.note(refused, peer, *address, &envelope);
         if let Some(kind) = refused {
-            self.refusals.message(kind, &connected.peer, &envelope);
+            self.refusals.message(kind, peer, &envelope);
         }
     }
 

@@ -7,8 +7,9 @@
 //! `uplink` (a compiler's link to its primaries), [`controllers`] (those that wait to
 //! be dialled), `content` (files on their way). Over TCP: `tcp`
 //! (connections), `http` (what is asked), [`websocket`] (a session of an existing peer). To watch it:
-//! `metrics`, `look` (what the driver shows), [`operator`], `refusals`.
+//! `metrics`, `look` (what the driver shows), [`operator`], `refusals`, `access_log`.
 
+mod access_log;
 mod admission;
 pub mod authorize;
 mod budget;
@@ -39,10 +40,12 @@ pub mod websocket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daemon::doctor::{Findings, Level};
+use daemon::logs::LogFileHandle;
 use identity::{Current, Identity, IdentityError};
 use pcp::ClientType;
 use pcp_client::transport::CLOSED;
@@ -51,10 +54,11 @@ use pcp_mesh::{Node, NodeConfig, Role};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use access_log::AccessLog;
 use authorize::Rules;
 use budget::Budget;
 use config::Config;
-use content::Relay;
+use content::{Cache, Relay};
 use controllers::Present;
 use counts::Counts;
 use driver::{Driver, INPUT_QUEUE, Input};
@@ -81,6 +85,7 @@ pub struct Broker {
     sockets: Sockets,
     /// Where metrics are read without TLS.
     metrics: Option<TcpListener>,
+    access_log: Option<LogFileHandle>,
 }
 
 /// What a broker listens on: one port, on UDP, on TCP, or both.
@@ -100,6 +105,15 @@ pub enum BuildError {
     /// The certificates are no good. An operator must change files or configuration.
     #[error("the certificates cannot be used")]
     Identity(#[source] IdentityError),
+    /// The access log cannot be opened.
+    #[error("cannot open the access log {}", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The socket or its encryption cannot be set up.
     #[error("the broker cannot listen")]
     Listen(#[source] ListenError),
@@ -111,6 +125,9 @@ pub enum RunError {
     /// The socket cannot be served.
     #[error("the broker cannot listen")]
     Listen(#[source] ListenError),
+    /// There is no thread for the access log.
+    #[error("cannot start a thread for the access log")]
+    AccessLog(#[source] io::Error),
     /// A task has ended, or panicked, without which there is no broker. The log says which.
     #[error("a part of the broker has failed")]
     Failed,
@@ -125,9 +142,17 @@ impl Broker {
         let identity = Current::load(config.files.clone()).map_err(BuildError::Identity)?;
         let identity = Arc::new(identity);
         let sockets = Sockets::bind(&config).map_err(BuildError::Listen)?;
+        let access_log = match &config.access_log {
+            Some(path) => Some(LogFileHandle::open(path).map_err(|source| {
+                let path = path.clone();
+                BuildError::AccessLog { path, source }
+            })?),
+            None => None,
+        };
         let metrics = config.metrics.listen.map(bind_metrics).transpose();
         Ok(Self {
             metrics: metrics.map_err(BuildError::Listen)?,
+            access_log,
             sockets,
             identity,
             config,
@@ -144,6 +169,12 @@ impl Broker {
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref()?.local_addr().ok()
+    }
+
+    /// The access log, for whoever hears that it was moved away.
+    #[must_use]
+    pub fn access_log(&self) -> Option<LogFileHandle> {
+        self.access_log.clone()
     }
 
     /// The identity in use, which follows its files while the broker runs.
@@ -163,6 +194,7 @@ impl Broker {
             identity: current,
             sockets,
             metrics,
+            access_log,
         } = self;
         let identity = current.get();
         tracing::info!(
@@ -200,7 +232,20 @@ impl Broker {
         let (inputs, queue) = mpsc::channel(INPUT_QUEUE);
         let node = Node::new(node_config(&config, &identity), start_time());
         let refusals = Arc::new(Refusals::default());
-        let driver = Driver::new(node, config.role, Arc::clone(&rules), Arc::clone(&refusals));
+        let (access_log, closing) = match access_log.map(AccessLog::start) {
+            Some(started) => {
+                let (log, closing) = started.map_err(RunError::AccessLog)?;
+                (log, Some(closing))
+            }
+            None => (AccessLog::default(), None),
+        };
+        let driver = Driver::new(
+            node,
+            config.role,
+            Arc::clone(&rules),
+            Arc::clone(&refusals),
+            access_log.clone(),
+        );
         core.spawn_core("driver", driver.run(queue, core.shutdown_token()));
 
         let expected = match config.role {
@@ -235,6 +280,9 @@ impl Broker {
         }
 
         let counts = Arc::new(Counts::default());
+        let cache = content_cache(&config);
+        let relay = Relay::new(handles, cache, Arc::clone(&counts), sessions.clone());
+        let relay = Arc::new(relay);
         let peers = Arc::new(Peers::default());
         let guard = peers::guard(
             Arc::clone(&peers),
@@ -265,6 +313,7 @@ impl Broker {
             tally: Arc::new(Tally::default()),
             counts,
             refusals,
+            access_log,
             certname: identity.certname().clone(),
             software: daemon::software("pcp-broker"),
             rules,
@@ -272,7 +321,7 @@ impl Broker {
             inputs: inputs.clone(),
             ids,
             budget: Budget::new(config.max_message),
-            relay: Arc::new(Relay::new(handles)),
+            relay,
             tls,
             gate: gate.clone(),
             versions: config.versions.clone(),
@@ -322,6 +371,11 @@ impl Broker {
             endpoint.close(CLOSED, b"the broker is being stopped");
             // Peers that do not answer any more must not hold us up.
             drop(timeout(LAST, endpoint.wait_idle()).await);
+        }
+        if let Some(closing) = closing {
+            // A disk that does not answer must not hold us up.
+            let closed = tokio::task::spawn_blocking(move || closing.close());
+            drop(timeout(LAST, closed).await);
         }
         tracing::info!("stopped");
         end
@@ -398,6 +452,22 @@ impl Sockets {
                     });
                 }
             }
+        }
+    }
+}
+
+/// The content cache. A broker does its duty without one, so that a directory that cannot be used is told
+/// and no reason to stop.
+fn content_cache(config: &Config) -> Option<Cache> {
+    match Cache::open(&config.content_cache) {
+        Ok(cache) => cache,
+        Err(error) => {
+            tracing::error!(
+                dir = %config.content_cache.dir.display(),
+                %error,
+                "files are passed on without being kept: the content cache cannot be used"
+            );
+            None
         }
     }
 }

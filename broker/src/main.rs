@@ -1,11 +1,12 @@
 //! `pcp-broker`: arguments, configuration, build, run, exit code.
 
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use daemon::config::refuse;
+use daemon::logs::{LogFileHandle, Logs};
 use daemon::{ExitCode, Signal, Signals, Threads};
 use identity::Current;
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use pcp_broker::config::Config;
 use pcp_broker::operator::{self, AskError, Filter};
 use pcp_broker::{Broker, BuildError};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The threads of the runtime: one can take packets from the kernel while the other routes.
 const THREADS: Threads = Threads::Multi(2);
@@ -23,9 +25,11 @@ const THREADS: Threads = Threads::Multi(2);
 #[derive(Debug, Parser)]
 #[command(version = daemon::VERSION)]
 struct Args {
-    /// The configuration: a file, or a directory whose *.conf files are read in order.
-    #[arg(long, default_value = "/etc/puppetlabs/pcp-broker/conf.d")]
-    config: PathBuf,
+    /// The configuration: a file, or a directory whose *.conf files are read in order. Without it, the
+    /// first of /etc/puppetlabs/pcp-broker/conf.d and Puppet Server's own
+    /// /etc/puppetlabs/puppetserver/conf.d that is there.
+    #[arg(long)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -76,17 +80,26 @@ struct Show {
     json: bool,
 }
 
+/// Where the configuration is looked for: a folder of our own, and where the original's section stands
+/// beside Puppet Server's.
+const FOLDERS: [&str; 2] = [
+    "/etc/puppetlabs/pcp-broker/conf.d",
+    "/etc/puppetlabs/puppetserver/conf.d",
+];
+
 fn main() -> std::process::ExitCode {
     run(&Args::parse()).into()
 }
 
 fn run(args: &Args) -> ExitCode {
-    let config = match Config::load(&args.config) {
+    let folder = args.config.clone();
+    let folder = folder.unwrap_or_else(|| daemon::config::first_of(&FOLDERS));
+    let config = match Config::load(&folder) {
         Ok(config) => config,
         Err(faults) => return refuse(&faults),
     };
     match &args.command {
-        Some(Command::CheckConfig) => return check(&config),
+        Some(Command::CheckConfig) => return check(&folder, &config),
         Some(Command::Doctor) => return doctor(&config),
         Some(Command::Connections(show)) => {
             let asked = operator::connections(&config);
@@ -103,9 +116,10 @@ fn run(args: &Args) -> ExitCode {
         }) => return explain(&config, sender, message_type, target.as_ref()),
         None => {}
     }
-    if let Err(error) = daemon::logs::start(&config.log) {
-        return fail(ExitCode::Config, &error);
-    }
+    let logs = match daemon::logs::start(&config.log) {
+        Ok(logs) => logs,
+        Err(error) => return fail(ExitCode::Config, &error),
+    };
     for note in &config.notes {
         tracing::warn!(%note, "written in the configuration, without the effect it may seem to have");
     }
@@ -115,10 +129,12 @@ fn run(args: &Args) -> ExitCode {
     };
     let broker = match Broker::build(config) {
         Ok(broker) => broker,
-        Err(error @ BuildError::Identity(_)) => return fail(ExitCode::Config, &error),
+        Err(error @ (BuildError::Identity(_) | BuildError::AccessLog { .. })) => {
+            return fail(ExitCode::Config, &error);
+        }
         Err(error @ BuildError::Listen(_)) => return fail(ExitCode::Failure, &error),
     };
-    let stop = stop_signal(broker.identity());
+    let stop = stop_signal(broker.identity(), logs, broker.access_log());
     match runtime.block_on(broker.run(stop)) {
         Ok(()) => ExitCode::Ok,
         Err(error) => fail(ExitCode::Failure, &error),
@@ -126,17 +142,39 @@ fn run(args: &Args) -> ExitCode {
 }
 
 /// Ends with the first signal that means so.
-async fn stop_signal(identity: Arc<Current>) {
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
+async fn stop_signal(identity: Arc<Current>, logs: Logs, access_log: Option<LogFileHandle>) {
+    let listened = Signals::listen().and_then(|signals| {
+        let rotated = signal(SignalKind::user_defined2())?;
+        Ok((signals, rotated))
+    });
+    let (mut signals, mut rotated) = match listened {
+        Ok(listened) => listened,
         Err(error) => {
             tracing::warn!(%error, "cannot listen for signals: they end the process at once");
             return std::future::pending().await;
         }
     };
-    while signals.next().await == Signal::Hangup {
-        tracing::info!("SIGHUP: reading certificates and revocation lists again");
-        identity.check_soon();
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => match signal {
+                Signal::Hangup => {
+                    tracing::info!("SIGHUP: reading certificates and revocation lists again");
+                    identity.check_soon();
+                }
+                Signal::Terminate | Signal::Interrupt => return,
+            },
+            _ = rotated.recv() => reopen(&logs, access_log.as_ref()),
+        }
+    }
+}
+
+/// SIGUSR2: whoever rotates logs has moved the files away.
+fn reopen(logs: &Logs, access_log: Option<&LogFileHandle>) {
+    let access_log = || access_log.map_or(Ok(()), LogFileHandle::reopen);
+    match logs.reopen().and_then(|()| access_log()) {
+        Ok(()) => tracing::info!("SIGUSR2: log files opened anew"),
+        Err(error) => tracing::error!(%error, "SIGUSR2: a log file cannot be opened anew"),
     }
 }
 
@@ -209,13 +247,15 @@ fn explain(config: &Config, sender: &Uri, message_type: &str, target: Option<&Ur
     }
 }
 
-fn check(config: &Config) -> ExitCode {
-    let notes: String = config
-        .notes
+fn check(folder: &Path, config: &Config) -> ExitCode {
+    let read = daemon::config::files(folder).unwrap_or_default();
+    let read = read
         .iter()
-        .map(|note| format!("# note: {note}\n"))
-        .collect();
-    if let Err(error) = writeln!(std::io::stdout(), "{notes}{config}") {
+        .map(|file| format!("# read: {}\n", file.display()));
+    let notes = config.notes.iter();
+    let notes = notes.map(|note| format!("# note: {note}\n"));
+    let head: String = read.chain(notes).collect();
+    if let Err(error) = writeln!(std::io::stdout(), "{head}{config}") {
         return fail(ExitCode::Failure, &error);
     }
     match identity::Identity::load(&config.files) {

@@ -11,6 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
+use crate::content::Held;
 use crate::driver::INPUT_QUEUE;
 use crate::gate::Door;
 use crate::look::{self, Question, Received, Totals};
@@ -29,6 +30,7 @@ pub(crate) async fn text(context: &Context) -> Option<String> {
         "How long handshakes took that completed, and that failed, in seconds.",
         context.counts.handshakes.0.clone(),
     );
+    context.counts.content.register(own);
     own.register_collector(Box::new(Moment::of(context, totals)));
     Some(daemon::metrics::text(&registry))
 }
@@ -44,9 +46,11 @@ struct Moment {
     inputs: usize,
     refused: Vec<(Labels<1>, u64)>,
     distrusted: u64,
+    lost_lines: u64,
     begun: u64,
     turned_away: u64,
     relays: usize,
+    held: Option<Held>,
     door: Door,
     not_after: u64,
     crl_next_update: Option<u64>,
@@ -71,9 +75,11 @@ impl Moment {
             inputs: INPUT_QUEUE.saturating_sub(context.inputs.capacity()),
             refused: context.refusals.counts().collect(),
             distrusted: context.counts.distrusted.get(),
+            lost_lines: context.access_log.lost(),
             begun: context.counts.begun.get(),
             turned_away: context.counts.turned_away.get(),
             relays: context.relay.under_way(),
+            held: context.relay.held(),
             door: context.gate.door(),
             not_after: identity.not_after(),
             crl_next_update: identity.crl_next_update(),
@@ -93,6 +99,8 @@ impl Moment {
             "Connections not let in and messages refused for what their senders did, by cause.",
             self.refused.iter().copied(),
         )?;
+        let help = "Lines of the access log that were lost, since its disk could not keep up.";
+        sheet.counter("access_log_lost", help, self.lost_lines)?;
         let help = "Handshakes that were begun.";
         sheet.counter("handshakes", help, self.begun)?;
         let help = "Connections turned away before any handshake, since too many came at once.";
@@ -208,6 +216,25 @@ impl Moment {
         sheet.gauge("content_transfers", help, self.relays)
     }
 
+    fn cache(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let Some(held) = self.held else { return Ok(()) };
+        let Held {
+            files,
+            bytes,
+            capacity,
+            evicted,
+            corrupted,
+        } = held;
+        sheet.gauge("content_cache_files", "Files in the content cache.", files)?;
+        sheet.gauge("content_cache_bytes", "Their bytes.", bytes)?;
+        let help = "How many bytes they may have.";
+        sheet.gauge("content_cache_capacity_bytes", help, capacity)?;
+        let help = "Files removed to make room.";
+        sheet.counter("content_cache_evicted", help, evicted)?;
+        let help = "Files removed because they were not what they should be.";
+        sheet.counter("content_cache_corrupted", help, corrupted)
+    }
+
     fn certificates(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         sheet.gauge(
             "certificate_expiry_timestamp_seconds",
@@ -236,6 +263,7 @@ impl Collector for Moment {
         self.mesh(&mut sheet)?;
         self.messages(&mut sheet)?;
         self.queues(&mut sheet)?;
+        self.cache(&mut sheet)?;
         self.certificates(&mut sheet)
     }
 }

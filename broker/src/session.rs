@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::authorize::{Kind, Rules};
 use crate::budget::Budget;
 use crate::content::Relay;
@@ -55,6 +56,7 @@ pub(crate) struct Context {
     pub(crate) tally: Arc<Tally>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) access_log: AccessLog,
     /// The broker's own certname.
     pub(crate) certname: Certname,
     /// Product and version.

@@ -7,6 +7,7 @@ mod open;
 mod read;
 mod write;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +88,7 @@ enum End {
 struct Session<'a> {
     id: SessionId,
     uri: &'a Uri,
+    address: SocketAddr,
     version: Version,
     context: &'a Arc<Context>,
     outbox: &'a Arc<Outbox>,
@@ -194,6 +196,7 @@ where
     let this = Session {
         id: session,
         uri: &uri,
+        address,
         version,
         context,
         outbox: &outbox,

@@ -16,6 +16,7 @@ use daemon::config::{Fault, Lasting, Size, Source};
 use daemon::logs::LogConfig;
 use identity::{Files, Revocation};
 use orchestrator_api::DEFAULT_ENVIRONMENT;
+use pcp::uri::Certname;
 use pcp_client::{BrokerAddress, Ways};
 use reqwest::Url;
 
@@ -65,10 +66,21 @@ pub struct Config {
     pub max_message_size: usize,
     /// Who may call.
     pub access: AccessConfig,
+    /// Who may read metrics.
+    pub metrics: Metrics,
     /// Where logs go.
     pub log: LogConfig,
     /// Keys of the original's files that have no effect here.
     pub notes: Vec<Fault>,
+}
+
+/// Who may read metrics, beside whoever shows the orchestrator's own certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// These certnames, at the API's port.
+    pub allowlist: Vec<Certname>,
+    /// Everybody on this host, at this address of the loopback interface.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Config {
@@ -96,6 +108,7 @@ impl Config {
         let listen = check.listen(section.listen.as_deref(), &server);
         let allowlist = section.certificate_allowlist.take();
         let access = AccessConfig::resolve(&mut check, &file.rbac, file.rbac_consumer, allowlist);
+        let metrics = check.metrics(&section);
         let ways = match section.transport.as_deref() {
             Some(text) => check.parsed("transport", text).unwrap_or_default(),
             None => Ways::Auto,
@@ -171,6 +184,7 @@ impl Config {
             job_prune_threshold,
             max_message_size,
             access,
+            metrics,
             log: file.log.into(),
             notes: Vec::new(),
         })
@@ -283,6 +297,23 @@ impl Check<'_> {
         })
     }
 
+    fn metrics(&mut self, section: &OrchestratorFile) -> Metrics {
+        let listen = section.metrics_listen;
+        if listen.is_some_and(|address| !address.ip().is_loopback()) {
+            let problem = "must be a loopback address, since everybody may read there: from other \
+                           hosts metrics are read at the API's port, by metrics-allowlist";
+            self.fault("metrics-listen", problem);
+        }
+        let names = section.metrics_allowlist.as_deref().unwrap_or_default();
+        let names = names
+            .iter()
+            .filter_map(|name| self.parsed("metrics-allowlist", name));
+        Metrics {
+            allowlist: names.collect(),
+            listen,
+        }
+    }
+
     fn brokers(&mut self, texts: &[String]) -> Option<Vec<BrokerAddress>> {
         if texts.is_empty() {
             self.fault("brokers", "needs at least one broker, as HOST:PORT");
@@ -342,6 +373,12 @@ impl fmt::Display for Config {
         }
         writeln!(f, "  certificate-revocation: {}", self.ssl.revocation)?;
         self.access.write_allowlist(f)?;
+        let names = &self.metrics.allowlist;
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        writeln!(f, "  metrics-allowlist: {names:?}")?;
+        if let Some(address) = self.metrics.listen {
+            writeln!(f, "  metrics-listen: \"{address}\"")?;
+        }
         writeln!(f, "  brokers: {brokers:?}")?;
         writeln!(f, "  transport: {}", self.ways)?;
         writeln!(f, "  database: {:?}", self.database)?;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::controller::{Composer, Controller, Counts, Now, Presence, Submission};
 use crate::job::{JobId, Stop};
 use crate::library::Library;
+use crate::metrics::counts;
 use crate::reports::ReportPort;
 use crate::store::{Change, Known, Lookup, Store, StoreError};
 use asks::Asks;
@@ -470,7 +471,12 @@ impl Dispatcher {
     fn write(&mut self) {
         let store = self.store.clone();
         let changes = Arc::clone(&self.current.changes);
-        self.writing = Some(Box::pin(async move { store.apply(changes).await }));
+        self.writing = Some(Box::pin(async move {
+            let begun = Instant::now();
+            let result = store.apply(changes).await;
+            counts().wrote(begun.elapsed(), &result);
+            result
+        }));
     }
 
     /// A batch has been written, or has not. Only a database that is gone for good is an error.
@@ -500,6 +506,7 @@ impl Dispatcher {
     /// What was to be written is: the rest follows.
     fn follow(&mut self) {
         let batch = std::mem::take(&mut self.current);
+        counts().written(&batch.changes);
         self.outbox.extend(batch.messages);
         for reply in batch.replies {
             // A caller that has gone away needs no answer.

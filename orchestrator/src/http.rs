@@ -7,6 +7,7 @@ mod events;
 mod gate;
 mod inventory;
 mod jobs;
+mod metrics;
 mod output;
 mod plans;
 mod rbac;
@@ -17,18 +18,22 @@ mod status;
 mod tasks;
 mod usage;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{any, get, post};
 use daemon::Tasks;
+use identity::Current;
 use orchestrator_api::{ApiError, Collection, Command, ErrorKind, Index, openapi, path};
+use pcp::uri::Certname;
 use tokio::sync::{RwLock, Semaphore};
 
+pub(crate) use metrics::serve_plain as serve_metrics;
 pub(crate) use serve::serve;
 
 use crate::auth::Access;
@@ -74,6 +79,11 @@ pub(crate) struct ApiSettings {
     pub(crate) task_node_timeout: u64,
     /// Seconds that Puppet may take on each node when the request does not say.
     pub(crate) deploy_node_timeout: u64,
+    /// Who may read metrics, beside ourselves.
+    pub(crate) metrics_allowlist: Vec<Certname>,
+    pub(crate) identity: Arc<Current>,
+    /// The database file.
+    pub(crate) database: PathBuf,
 }
 
 /// All endpoints.
@@ -123,6 +133,7 @@ pub(crate) fn router(api: Api) -> Router {
         )
     });
     let open = Router::new()
+        .route("/metrics", get(metrics::listed))
         .route("/status/v1/services", get(status::services))
         .route("/status/v1/services/{service}", get(status::service))
         .route("/status/v1/simple", get(status::simple))
@@ -142,6 +153,7 @@ pub(crate) fn router(api: Api) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(metrics::measure))
         .with_state(api)
 }
 

@@ -20,6 +20,7 @@ mod http;
 mod job;
 mod library;
 mod mesh;
+mod metrics;
 mod outcome;
 mod prune;
 mod puppetdb;
@@ -103,6 +104,8 @@ pub struct Bound {
     store: Store,
     listener: TcpListener,
     address: SocketAddr,
+    /// Where metrics are read without TLS.
+    metrics: Option<TcpListener>,
     /// Where reports of Puppet runs are found, when that is not PuppetDB.
     reports: Option<Arc<dyn ReportSource>>,
     submissions: Arc<RwLock<()>>,
@@ -122,12 +125,20 @@ impl Bound {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let metrics = match config.metrics.listen {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| StartError::Listen { address, source })?)
+            }
+            None => None,
+        };
         Ok(Self {
             config,
             identity: Arc::new(identity),
             store,
             listener,
             address,
+            metrics,
             reports: None,
             submissions: Arc::default(),
         })
@@ -137,6 +148,12 @@ impl Bound {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where metrics are read without TLS, if anywhere.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
     }
 
     /// The identity in use, which follows its files while the orchestrator runs.
@@ -243,14 +260,15 @@ impl Bound {
         // What is wrong with modules is in the log before anybody asks for them.
         let surveyed = code.clone();
         tasks.spawn("survey", async move { surveyed.survey().await });
-        let identity = self.identity.get();
+        let current = Arc::clone(&self.identity);
+        let identity = current.get();
         let certname = identity.certname();
         let access = Access::new(
             self.store.clone(),
             self.config.access,
             Arc::clone(&self.identity),
         );
-        let router = http::router(Api {
+        let api = Api {
             store: self.store,
             access,
             dispatch,
@@ -261,11 +279,19 @@ impl Bound {
                 authority: format!("{certname}:{}", self.address.port()),
                 task_node_timeout: self.config.default_task_node_timeout.as_secs(),
                 deploy_node_timeout: self.config.default_deploy_node_timeout.as_secs(),
+                metrics_allowlist: self.config.metrics.allowlist,
+                database: self.config.database,
+                identity: Arc::clone(&current),
             }),
             submissions: self.submissions,
             followers: Arc::new(Semaphore::new(http::FOLLOWERS)),
             tasks: tasks.clone(),
-        });
+        };
+        if let Some(listener) = self.metrics {
+            let serve = http::serve_metrics(listener, api.clone(), tasks.shutdown_token());
+            tasks.spawn_core("metrics", serve);
+        }
+        let router = http::router(api);
         tasks.spawn_core(
             "http",
             http::serve(self.listener, Arc::new(tls), router, tasks.clone()),

@@ -7,6 +7,7 @@ mod commands;
 mod doctor;
 mod estate;
 mod fleet;
+mod metrics;
 mod played;
 mod recovery;
 
@@ -41,6 +42,8 @@ pub(crate) struct Server {
     client: Client,
     token: String,
     base: String,
+    /// Where metrics are read without TLS.
+    metrics: Option<std::net::SocketAddr>,
     store: crate::store::Store,
     identity: Arc<identity::Current>,
     submissions: Arc<tokio::sync::RwLock<()>>,
@@ -135,6 +138,7 @@ impl Home {
         bound.reports = reports;
         let submissions = Arc::clone(&bound.submissions);
         let base = format!("https://localhost:{}", bound.address().port());
+        let metrics = bound.metrics_address();
         let store = bound.store.clone();
         let certificates = bound.identity();
         let tasks = daemon::Tasks::new();
@@ -148,6 +152,7 @@ impl Home {
             client,
             token,
             base,
+            metrics,
             store,
             identity: certificates,
             submissions,

@@ -86,6 +86,9 @@ impl fmt::Display for Config {
         if let Some(file) = &self.access_log {
             writeln!(f, "pcp-access-logfile: {}", path(file))?;
         }
+        if let Some(file) = &self.metrics_file {
+            writeln!(f, "metrics-file: {}", path(file))?;
+        }
         Ok(())
     }
 }

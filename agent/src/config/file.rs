@@ -172,6 +172,8 @@ file! {
     Switch log_pcp_access: bool,
     /// The access log.
     Single pcp_access_logfile: PathBuf,
+    /// A file `*.prom` of node_exporter's textfile collector, which metrics are written into.
+    Single metrics_file: PathBuf,
 
     without effect:
     Single allowed_keepalive_timeouts,

@@ -231,6 +231,20 @@ impl Reader<'_> {
         Some(directory.join("pcp-access.log"))
     }
 
+    /// Other names are no mistake that anybody would see: they are not read.
+    pub(super) fn metrics_file(&mut self, file: Option<&PathBuf>) -> Option<PathBuf> {
+        let file = file?;
+        if file.extension().is_none_or(|extension| extension != "prom") {
+            let hint = "its textfile collector reads no other names";
+            self.fault(
+                "metrics-file",
+                "must end in .prom for node_exporter",
+                Some(hint),
+            );
+        }
+        Some(file.clone())
+    }
+
     pub(super) fn at_least_one(&mut self, key: &str, value: Option<usize>) -> Option<usize> {
         if value == Some(0) {
             self.fault(key, "must be at least 1", None);

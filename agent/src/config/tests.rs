@@ -252,6 +252,7 @@ fn the_shipped_file_shows_the_defaults() {
         "certname",
         "pcp-access-logfile",
         "puppet-bin",
+        "metrics-file",
     ];
     let defaults = shipped.lines().filter_map(|line| {
         let line = line.strip_prefix("# ")?;

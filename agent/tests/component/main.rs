@@ -17,6 +17,7 @@ mod external;
 mod full_disk;
 mod hostile;
 mod https;
+mod metrics;
 mod modules;
 mod node;
 mod output;

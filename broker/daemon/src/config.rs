@@ -201,8 +201,21 @@ fn scalar(text: &str) -> HoconValue {
     HoconValue::Scalar(ScalarValue::string(text.to_owned()))
 }
 
-/// The files that `path` stands for.
-fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
+/// The first of these that is there; the very first, when none is.
+#[must_use]
+pub fn first_of(places: &[&str]) -> PathBuf {
+    let there = places.iter().find(|place| Path::new(place).exists());
+    there
+        .or(places.first())
+        .map(PathBuf::from)
+        .unwrap_or_default()
+}
+
+/// The files that a configuration consists of: the file itself, or the `*.conf` of a directory, sorted.
+///
+/// # Errors
+/// When the directory cannot be listed, or holds none.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

@@ -39,3 +39,12 @@ pub(super) const HANDSHAKES_PER_SECOND: u32 = 2000;
 
 /// Ten thousand agents are told in ten seconds, and a service manager waits for ninety.
 pub(super) const DRAIN_TIME: Duration = Duration::from_secs(30);
+
+/// Below the state directory that the service manager makes for a broker.
+pub(super) const CONTENT_CACHE_DIR: &str = "/var/lib/pcp-broker/content";
+
+/// The files of thousands of tasks, most of which have some kilobytes, and a few archives.
+pub(super) const CONTENT_CACHE_SIZE: u64 = 1024 * 1024 * 1024;
+
+/// What a disk needs for its other users: a cache is worth least of all that is on it.
+pub(super) const CONTENT_CACHE_RESERVE: u64 = 1024 * 1024 * 1024;

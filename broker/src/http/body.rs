@@ -6,10 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use pcp_client::content::{Content, ContentReader};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::content::Place;
+use crate::content::{Found, Place, Reader};
 
 /// How much of a file is taken at once.
 const PIECE: usize = 16 * 1024;
@@ -21,7 +20,7 @@ pub(crate) enum Answer {
     Text(Option<Bytes>),
     /// A file: what is still to come, and its place among the files on their way.
     Content {
-        reader: ContentReader,
+        reader: Reader,
         left: u64,
         _place: Place,
     },
@@ -36,10 +35,10 @@ impl Answer {
         Self::Text(Some(text.into()))
     }
 
-    pub(crate) fn content(content: Content, place: Place) -> Self {
+    pub(crate) fn content(found: Found, place: Place) -> Self {
         Self::Content {
-            reader: content.reader,
-            left: content.size,
+            reader: found.reader,
+            left: found.size,
             _place: place,
         }
     }

@@ -10,6 +10,7 @@ use pcp_mesh::Verdict;
 use uuid::Uuid;
 
 use super::{End, Session, broker_uri};
+use crate::access_log::Access;
 use crate::authorize::Origin;
 use crate::budget::Share;
 use crate::refusals::Cause;
@@ -107,6 +108,14 @@ impl Session<'_> {
     /// Says what is wrong with a message that the mesh never sees.
     fn error(&self, cause: Cause, in_reply_to: Option<MessageId>, text: &str) {
         self.context.refusals.foreign(cause, self.uri, text);
+        let access = match cause {
+            Cause::Sender => Access::NotAuthenticated,
+            Cause::Message => Access::NotAuthorized,
+            _ if text == MULTICAST => Access::Multicast,
+            _ => Access::Unreadable,
+        };
+        let log = &self.context.access_log;
+        log.note_foreign(access, self.uri, self.address, in_reply_to);
         self.say("error_message", in_reply_to, format!("\"{text}\"").into());
     }
 

@@ -31,10 +31,12 @@ fn told(output: &Output) -> String {
 fn a_sound_configuration_is_printed() {
     let field = Field::new();
     let config = field.config("primary", &[]);
-    let output = run(&write(&field, &config), &["check-config"]);
+    let path = write(&field, &config);
+    let output = run(&path, &["check-config"]);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     let printed = String::from_utf8(output.stdout).expect("text");
-    assert_eq!(printed.trim(), config.to_string());
+    let expected = format!("# read: {}\n{config}", path.display());
+    assert_eq!(printed.trim(), expected);
 }
 
 #[test]

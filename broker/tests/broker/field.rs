@@ -90,6 +90,12 @@ impl Field {
         Config {
             rules: None,
             metrics: pcp_broker::config::Metrics::default(),
+            access_log: None,
+            content_cache: pcp_broker::config::ContentCache {
+                dir: self.path().join(format!("{certname}-content")),
+                size: 64 * 1024 * 1024,
+                reserve: 0,
+            },
             notes: Vec::new(),
             role: if primaries.is_empty() {
                 Role::Primary

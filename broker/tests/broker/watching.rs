@@ -48,7 +48,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 /// Asks over TLS, and gives status line and body.
-async fn get(
+pub(crate) async fn get(
     field: &Field,
     certname: Option<&str>,
     broker: &Running,
@@ -74,8 +74,12 @@ fn parts(answer: Vec<u8>) -> (String, String) {
     (status, body.to_owned())
 }
 
-async fn metrics(field: &Field, broker: &Running) -> BTreeMap<String, f64> {
-    let (status, body) = get(field, Some("primary"), broker, "/metrics").await;
+pub(crate) async fn metrics(
+    field: &Field,
+    certname: &str,
+    broker: &Running,
+) -> BTreeMap<String, f64> {
+    let (status, body) = get(field, Some(certname), broker, "/metrics").await;
     assert_eq!(status, "HTTP/1.1 200 OK", "{body}");
     samples(&body)
 }
@@ -128,7 +132,7 @@ async fn metrics_tell_who_is_connected_and_what_became_of_messages() {
     let mut seen = BTreeMap::new();
     let told = async {
         loop {
-            seen = metrics(&field, &broker).await;
+            seen = metrics(&field, "primary", &broker).await;
             let refused = seen.get("pcp_broker_refused_total{cause=\"not_a_controller\"}");
             if refused.is_some_and(|count| *count >= 1.0) {
                 return;
@@ -242,7 +246,7 @@ async fn a_revoked_certificate_is_counted_as_such_over_both_transports() {
     let told = async {
         loop {
             drop(tls(&field, Some("stolen"), &broker).await);
-            let seen = metrics(&field, &broker).await;
+            let seen = metrics(&field, "primary", &broker).await;
             let failed = |transport: &str| {
                 let name = "pcp_broker_handshake_duration_seconds_count";
                 let sample = format!("{name}{{transport=\"{transport}\",outcome=\"failed\"}}");
@@ -256,6 +260,55 @@ async fn a_revoked_certificate_is_counted_as_such_over_both_transports() {
         }
     };
     timeout(SOON, told).await.expect("counted in time");
+}
+
+#[tokio::test]
+async fn the_access_log_has_a_line_for_each_message_and_what_became_of_it() {
+    let field = Field::new();
+    let path = field.path().join("pcp-access.log");
+    let mut config = field.config("primary", &[]);
+    config.access_log = Some(path.clone());
+    let (broker, _) = watched(&field, config);
+    let (orchestrator, mut agent, mut old) = fleet(&field, &broker).await;
+    let request = message(
+        &orchestrator.handle,
+        "rpc_blocking_request",
+        "pcp://web1/agent",
+        10,
+    );
+    orchestrator.send(&request).await;
+    agent.message().await;
+    let command = message(&agent.handle, "rpc_blocking_request", "pcp://old1/agent", 1);
+    agent.refused(&command, "Message not authorized.").await;
+    old.text("this is no message").await;
+    old.message().await;
+    broker.stop().await;
+
+    let text = fs::read_to_string(&path).expect("a log");
+    for (outcome, parts) in [
+        (
+            "AUTHORIZATION_SUCCESS",
+            format!(
+                " orch pcp://orch/orchestrator rpc_blocking_request {} \
+                 pcp://web1/agent",
+                request.envelope.id
+            ),
+        ),
+        (
+            "AUTHORIZATION_FAILURE",
+            format!(
+                " web1 pcp://web1/agent rpc_blocking_request {} \
+                 pcp://old1/agent",
+                command.envelope.id
+            ),
+        ),
+        ("DESERIALIZATION_ERROR", " old1 - - - -".to_owned()),
+    ] {
+        let found = text
+            .lines()
+            .any(|line| line.starts_with("[2") && line.contains(outcome) && line.ends_with(&parts));
+        assert!(found, "{outcome}{parts}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! is said by [`super::Config::resolve`].
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use daemon::config::{Lasting, Size};
@@ -104,6 +105,8 @@ pub(super) struct OrchestratorFile {
     pub(super) ssl_crl_path: Option<PathBuf>,
     pub(super) certificate_revocation: Option<String>,
     pub(super) certificate_allowlist: Option<BTreeMap<String, String>>,
+    pub(super) metrics_allowlist: Option<Vec<String>>,
+    pub(super) metrics_listen: Option<SocketAddr>,
     pub(super) brokers: Option<Vec<String>>,
     pub(super) transport: Option<String>,
     pub(super) database: Option<PathBuf>,

@@ -13,6 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::metrics::counts;
+
 /// How long a connection may take. A host that is up answers within the first second or two.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -169,7 +171,10 @@ impl Service {
                 let Some(address) = self.addresses.get(index) else {
                     continue;
                 };
-                match self.once(address, method, path, &prepare).await {
+                let asked = Instant::now();
+                let answer = self.once(address, method, path, &prepare).await;
+                counts().asked(self.name, asked.elapsed(), &answer);
+                match answer {
                     Ok(answer) => {
                         self.preferred.store(index, Ordering::Relaxed);
                         return Ok(answer);

@@ -219,7 +219,8 @@ impl Builder {
         };
 
         let ssl = site.ssl_of(PRIMARY);
-        let text = overlay::broker(plan.primary.port, &[], &roles, &ssl);
+        let var = site.var_dir(PRIMARY)?;
+        let text = overlay::broker(plan.primary.port, &var, &[], &roles, &ssl);
         let process = self.process(site, Kind::Primary, PRIMARY, &text)?;
         self.launch(vec![process], started)?;
         self.tell(&format!("{PRIMARY:<14} pcp-broker on udp {primary}"));
@@ -228,7 +229,9 @@ impl Builder {
         for (index, port) in plan.compilers.iter().enumerate() {
             let name = compiler_name(index + 1);
             let ssl = site.ssl_of(&name);
-            let text = overlay::broker(port.port, std::slice::from_ref(&primary), &roles, &ssl);
+            let var = site.var_dir(&name)?;
+            let primaries = std::slice::from_ref(&primary);
+            let text = overlay::broker(port.port, &var, primaries, &roles, &ssl);
             processes.push(self.process(site, Kind::Compiler, &name, &text)?);
         }
         self.launch(processes, started)?;

@@ -69,7 +69,13 @@ pub(crate) fn write(
 }
 
 /// The configuration of a broker; `primaries` is empty for a primary.
-pub(crate) fn broker(port: u16, primaries: &[String], roles: &Roles<'_>, ssl: &SslDir) -> String {
+pub(crate) fn broker(
+    port: u16,
+    var: &Path,
+    primaries: &[String],
+    roles: &Roles<'_>,
+    ssl: &SslDir,
+) -> String {
     let role = if primaries.is_empty() {
         "primary"
     } else {
@@ -84,6 +90,9 @@ pub(crate) fn broker(port: u16, primaries: &[String], roles: &Roles<'_>, ssl: &S
     section.ssl(ssl, "ssl-crl-path");
     section.list("controllers", roles.controllers);
     section.list("brokers", roles.brokers);
+    section.path("content-cache-dir", &var.join("content"));
+    // Also on a machine whose disk is nearly full.
+    section.word("content-cache-reserve", "64MiB");
     section.end()
 }
 

@@ -8,6 +8,16 @@ use serde::Deserialize;
 use super::*;
 use crate::logs::{Format, LogConfig, LogFile, Target};
 
+#[test]
+fn the_first_place_that_is_there_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = dir.path().display().to_string();
+    let away = dir.path().join("away").display().to_string();
+    assert_eq!(first_of(&[&away, &there]), Path::new(&there));
+    assert_eq!(first_of(&[&there, &away]), Path::new(&there));
+    assert_eq!(first_of(&[&away, "/no/such"]), Path::new(&away));
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct File {
