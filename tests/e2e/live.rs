@@ -1,6 +1,8 @@
 //! What a task writes is seen while it runs, piece by piece, and afterwards from the beginning.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use lab::{Lab, wait_until};
@@ -71,4 +73,42 @@ fn output_is_read_by_offset_while_the_task_runs_and_afterwards() {
     assert_eq!(all["stdout"]["data"], "before the gate\nbehind the gate\n");
     assert_eq!(all["stderr"]["data"], "on the other stream\n");
     assert_eq!(all["end"], true);
+}
+
+#[test]
+fn the_command_line_shows_what_nodes_write_while_they_write_it() {
+    let lab = mesh(2);
+    let gate = lab.dir().join("gate");
+    let mut child = lab
+        .puppet_task_command()
+        .args(["run", "probe::talk", &format!("gate={}", gate.display())])
+        .args(["--nodes", "agent-1,agent-2", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe"))
+        .lines()
+        .map(|line| line.expect("text"));
+    let mut seen: Vec<String> = vec![];
+    // Nothing ends before the gate opens: these lines come while the tasks run.
+    let early = ["agent-1", "agent-2"].map(|node| format!("[{node}] before the gate"));
+    while !early.iter().all(|line| seen.contains(line)) {
+        seen.push(lines.next().expect("lines of both nodes"));
+    }
+    fs::write(&gate, "").expect("a writable lab");
+    seen.extend(lines);
+    assert_eq!(child.wait().expect("an end").code(), Some(0), "{seen:#?}");
+    for node in ["agent-1", "agent-2"] {
+        let at = |line: &str| {
+            let line = line.replace("NODE", node);
+            let mut found = seen.iter().enumerate().filter(|(_, it)| **it == line);
+            let first = found.next().unwrap_or_else(|| panic!("{line}: {seen:#?}"));
+            assert!(found.next().is_none(), "{line} is told once: {seen:#?}");
+            first.0
+        };
+        at("[NODE] stderr: on the other stream");
+        let (begun, written) = (at("Started on NODE ..."), at("[NODE] behind the gate"));
+        assert!(begun < written && written < at("Finished on node NODE"));
+    }
+    assert!(!seen.iter().any(|line| line.contains("STDOUT")), "{seen:#?}");
 }
