@@ -110,5 +110,8 @@ fn the_command_line_shows_what_nodes_write_while_they_write_it() {
         let (begun, written) = (at("Started on NODE ..."), at("[NODE] behind the gate"));
         assert!(begun < written && written < at("Finished on node NODE"));
     }
-    assert!(!seen.iter().any(|line| line.contains("STDOUT")), "{seen:#?}");
+    assert!(
+        !seen.iter().any(|line| line.contains("STDOUT")),
+        "{seen:#?}"
+    );
 }
