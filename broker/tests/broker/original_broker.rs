@@ -39,7 +39,8 @@ fn client(field: &Field, servers: &[&Served], ways: Ways) -> (ClientHandle, mpsc
 }
 
 async fn event(events: &mut mpsc::Receiver<Event>) -> Event {
-    let event = timeout(SOON, events.recv()).await;
+    // A silence is noticed after 20 s.
+    let event = timeout(SOON * 4, events.recv()).await;
     event.expect("an event in time").expect("a live client")
 }
 

@@ -71,7 +71,9 @@ async fn wait_transport(client: &Client, wanted: Transport) {
     let moved = state.wait_for(
         |state| matches!(state, State::Connected { transport, .. } if *transport == wanted),
     );
-    timeout(SOON, moved).await.expect("in time").expect("alive");
+    // A silence is noticed after 15 s, and the first handshake is given up after 10 s more.
+    let moved = timeout(SOON * 4, moved).await;
+    moved.expect("in time").expect("alive");
 }
 
 async fn wait_error(client: &Client, wanted: &str) -> String {
