@@ -180,7 +180,7 @@ impl Entrance {
         match arrival {
             // Boxed, since each layer around a task's future keeps a copy of its size.
             Arrival::Quic(incoming) => {
-                let session = Box::pin(session::serve(*incoming, context, place));
+                let session = Box::pin(session::serve(incoming, context, place));
                 self.sessions.spawn("session", session);
             }
             Arrival::Tcp(stream, address) => {

@@ -87,7 +87,7 @@ struct Promised {
 
 /// Answers requests until the connection ends, or becomes a WebSocket. When the broker is `busy`, a
 /// client is asked to come back in so many seconds instead.
-pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> Option<Upgraded> {
+pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> Option<Box<Upgraded>> {
     let Peer {
         stream,
         address,
@@ -123,7 +123,7 @@ pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> O
         .take()?;
     let upgraded = promised.upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
-    Some(Upgraded {
+    Some(Box::new(Upgraded {
         stream: parts.io.into_inner(),
         early: parts.read_buf,
         address,
@@ -132,7 +132,7 @@ pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> O
         identity,
         version: promised.version,
         client_type: promised.client_type,
-    })
+    }))
 }
 
 async fn answer(

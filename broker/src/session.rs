@@ -134,11 +134,11 @@ impl Drop for Registered<'_> {
 }
 
 /// Serves a connection to its end. `place` is held until it has said hello.
-pub(crate) async fn serve(incoming: Incoming, context: Arc<Context>, place: Place) {
+pub(crate) async fn serve(incoming: Box<Incoming>, context: Arc<Context>, place: Place) {
     let address = incoming.remote_address();
     // Boxed, so that the memory of a handshake is not kept for the life of the session.
-    let opened = match Box::pin(open(incoming, &context)).await {
-        Ok(opened) => opened,
+    let opened = match Box::pin(open(*incoming, &context)).await {
+        Ok(opened) => Box::new(opened),
         Err(error) => {
             let refusals = &context.refusals;
             refusals.connection(error.cause(), error.who(), address, &error);
@@ -164,10 +164,10 @@ pub(crate) async fn serve(incoming: Incoming, context: Arc<Context>, place: Plac
     };
     tracing::info!(%uri, session = session.0, %reason, "disconnected");
     // Without a driver there is nobody to tell.
-    drop(context.inputs.send(Input::Closed { session }).await);
+    drop(Box::pin(context.inputs.send(Input::Closed { session })).await);
 }
 
-async fn run(opened: Opened, context: &Arc<Context>) -> End {
+async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
     let Opened {
         session,
         uri,
@@ -183,7 +183,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         counted: _counted,
         mut send,
         outbox,
-    } = opened;
+    } = *opened;
     let registered = Registered {
         session,
         outbox: &outbox,
@@ -224,7 +224,8 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
             outbox: Arc::clone(&outbox),
         },
     };
-    if context.inputs.send(input).await.is_err() {
+    // Boxed, as are the other moments of a session: their room is not kept for its life.
+    if Box::pin(context.inputs.send(input)).await.is_err() {
         outbox.close(stopping());
     }
 
@@ -233,7 +234,8 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         && let Err(why) = peer.recheck(&in_use)
     {
         // Whoever went through all sessions on the change did not find this one yet.
-        peers::expel(session, &peer, why, &context.inputs, &context.counts).await;
+        let expelling = peers::expel(session, &peer, why, &context.inputs, &context.counts);
+        Box::pin(expelling).await;
     }
     drop((identity, in_use, peer));
 
@@ -248,17 +250,16 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         connection: &connection,
     };
     let mut writing = pin!(pipe.write(&mut send));
-    let streams = async {
-        tokio::select! {
-            biased;
-            () = pipe.accept_messages() => {}
-            () = pipe.accept_queries() => {}
-        }
-        pending().await
-    };
     let mut end = {
         let mut reading = pin!(pipe.read(&mut frames, &mut state));
-        let mut streams = pin!(streams);
+        let mut streams = pin!(async {
+            tokio::select! {
+                biased;
+                () = pipe.accept_messages() => {}
+                () = pipe.accept_queries() => {}
+            }
+            pending::<()>().await;
+        });
         tokio::select! {
             biased;
             end = &mut reading => end,
@@ -278,7 +279,7 @@ async fn run(opened: Opened, context: &Arc<Context>) -> End {
         }
     };
     if matches!(end, End::Moving) {
-        drain::let_go(session, &context.inputs, &mut writing).await;
+        Box::pin(drain::let_go(session, &context.inputs, &mut writing)).await;
     }
     if matches!(end, End::Left(_) | End::Moving) {
         // What it had sent before its goodbye has arrived, and may not all be read yet.
@@ -325,5 +326,19 @@ pub(crate) fn stopping() -> Goodbye {
     Goodbye {
         code: GoodbyeCode::GoingAway,
         reason: "the broker is being stopped".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, R>(_: fn(A, B, C) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn a_session_s_task_is_small_since_there_are_ten_thousand() {
+        assert!(size(serve) <= 3072, "{} bytes", size(serve));
     }
 }

@@ -96,13 +96,13 @@ struct Session<'a> {
 
 /// Serves a connection to its end. `request` is held until it has been let in.
 pub(crate) async fn serve(
-    upgraded: Upgraded,
+    upgraded: Box<Upgraded>,
     context: Arc<Context>,
     request: OwnedSemaphorePermit,
 ) {
     let address = upgraded.address;
     let opened = match Box::pin(open::open(upgraded, &context)).await {
-        Ok(opened) => opened,
+        Ok(opened) => Box::new(opened),
         Err(error) => {
             let refusals = &context.refusals;
             refusals.connection(error.cause(), error.who(), address, &error);
@@ -114,7 +114,7 @@ pub(crate) async fn serve(
 }
 
 /// Serves a session to its end.
-async fn serve_opened<S>(opened: Opened<S>, context: &Arc<Context>)
+async fn serve_opened<S>(opened: Box<Opened<S>>, context: &Arc<Context>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -136,10 +136,10 @@ where
     };
     tracing::info!(%uri, session = session.0, %reason, "disconnected");
     // Without a driver there is nobody to tell.
-    drop(context.inputs.send(Input::Closed { session }).await);
+    drop(Box::pin(context.inputs.send(Input::Closed { session })).await);
 }
 
-async fn run<S>(opened: Opened<S>, context: &Arc<Context>) -> End
+async fn run<S>(opened: Box<Opened<S>>, context: &Arc<Context>) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -157,7 +157,7 @@ where
         certificates,
         identity,
         counted: _counted,
-    } = opened;
+    } = *opened;
     let registered = Registered {
         session,
         outbox: &outbox,
@@ -182,7 +182,7 @@ where
         started,
         outbox: Arc::clone(&outbox),
     };
-    if context.inputs.send(input).await.is_err() {
+    if Box::pin(context.inputs.send(input)).await.is_err() {
         outbox.close(stopping());
     }
     let in_use = context.identity.get();
@@ -190,7 +190,8 @@ where
         && let Err(why) = peer.recheck(&in_use)
     {
         // Whoever went through all sessions on the change did not find this one yet.
-        peers::expel(session, &peer, why, &context.inputs, &context.counts).await;
+        let expelling = peers::expel(session, &peer, why, &context.inputs, &context.counts);
+        Box::pin(expelling).await;
     }
     drop((identity, in_use, peer));
     let this = Session {
@@ -252,7 +253,7 @@ where
     if let Some((code, reason)) = last_words {
         close(&mut writer, code, &reason).await;
     }
-    farewell(&mut reader, writer).await;
+    Box::pin(farewell(&mut reader, writer)).await;
     end
 }
 
@@ -294,4 +295,18 @@ fn wall_clock() -> u64 {
 /// A broker's own address for its messages.
 fn broker_uri(certname: &Certname) -> Uri {
     Uri::new(certname.clone(), pcp::ClientType::server())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, R>(_: fn(A, B, C) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn a_session_s_task_is_small_since_there_may_be_thousands() {
+        assert!(size(serve) <= 4608, "{} bytes", size(serve));
+    }
 }

@@ -127,7 +127,7 @@ impl OpenError {
 
 /// Takes a WebSocket as far as an open session.
 pub(super) async fn open(
-    upgraded: Upgraded,
+    upgraded: Box<Upgraded>,
     context: &Context,
 ) -> Result<Opened<TlsStream<TcpStream>>, OpenError> {
     let Upgraded {
@@ -139,7 +139,7 @@ pub(super) async fn open(
         address,
         version,
         client_type,
-    } = upgraded;
+    } = *upgraded;
     let overhead = match version {
         Version::One => v1::OVERHEAD,
         Version::Two => v2::OVERHEAD,

@@ -53,11 +53,25 @@ impl Fleet {
     /// # Errors
     /// When there is no lab in `dir`, or the process cannot be started.
     pub fn start(dir: &Path, brokers: &[String], agents: usize) -> Result<Self, LabError> {
+        Self::start_over("auto", dir, brokers, agents)
+    }
+
+    /// The same, reaching the brokers over `auto`, `quic` or `websocket`.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub fn start_over(
+        transport: &str,
+        dir: &Path,
+        brokers: &[String],
+        agents: usize,
+    ) -> Result<Self, LabError> {
         let names: Vec<_> = (1..=agents)
             .map(|number| format!("load-{number}"))
             .collect();
         Site::open(dir)?.ca().issue_missing(&names)?;
         let mut command = fleet("agents", dir, &brokers.join(","), agents);
+        command.args(["--transport", transport]);
         let mut child = command.spawn().map_err(spawn)?;
         let stdout = child.stdout.take().ok_or(LabError::Generator)?;
         let state = Arc::new(Mutex::new(State::default()));

@@ -30,44 +30,57 @@ struct Cost {
     fan_out: f64,
 }
 
-/// Measures each size with a broker of its own.
+/// What is read off a fleet, with the goal for its memory.
+fn figures(memory: &'static str) -> [row::Figure<Cost>; 4] {
+    [
+        (
+            "broker memory a connected agent",
+            "KiB",
+            |c| c.memory,
+            memory,
+        ),
+        ("broker CPU a connection", "ms", |c| c.handshake, "-"),
+        (
+            "connections a second, both ends here",
+            "/s",
+            |c| c.rate,
+            "-",
+        ),
+        (
+            "fan-out, all have answered",
+            "s",
+            |c| c.fan_out,
+            "10,000: <= 0.5 s",
+        ),
+    ]
+}
+
+/// Measures each size over each transport with a broker of its own.
 pub(crate) async fn measure(sizes: &[usize], table: &mut Table) -> Result<()> {
     for &agents in sizes {
-        let lab = Lab::builder()
-            .controller(CONTROLLER)
-            .start()
-            .context("cannot start a mesh")?;
+        let lab = mesh()?;
         let bare = bare(&lab, agents).await?;
-        let broker = broker(&lab, agents)?;
-        let figures: [row::Figure<Cost>; 4] = [
-            (
-                "broker memory a connected agent",
-                "KiB",
-                |c| c.memory,
-                "<= 30 KiB",
-            ),
-            ("broker CPU a connection", "ms", |c| c.handshake, "-"),
-            (
-                "connections a second, both ends here",
-                "/s",
-                |c| c.rate,
-                "-",
-            ),
-            (
-                "fan-out, all have answered",
-                "s",
-                |c| c.fan_out,
-                "10,000: <= 0.5 s",
-            ),
-        ];
-        for figure in figures {
-            row::compare(table, agents, figure, broker, bare);
+        drop(lab);
+        for (transport, name, memory) in [
+            ("quic", "QUIC", "<= 30 KiB"),
+            ("websocket", "WebSocket", "<= 32 KiB"),
+        ] {
+            let broker = broker(&mesh()?, transport, agents)?;
+            for figure in figures(memory) {
+                let size = format_args!("{agents} over {name}");
+                row::compare(table, size, figure, broker, bare);
+            }
         }
     }
     Ok(())
 }
 
-fn broker(lab: &Lab, agents: usize) -> Result<Cost> {
+fn mesh() -> Result<Lab> {
+    let builder = Lab::builder().controller(CONTROLLER);
+    builder.start().context("cannot start a mesh")
+}
+
+fn broker(lab: &Lab, transport: &str, agents: usize) -> Result<Cost> {
     let pid = lab.pid("primary").context("the primary does not run")?;
     // Certificates are made before, so that they are not counted.
     let names: Vec<_> = (1..=agents)
@@ -76,7 +89,12 @@ fn broker(lab: &Lab, agents: usize) -> Result<Cost> {
     lab.site().ca().issue_missing(&names)?;
     let before = (resident(pid)?, cpu_seconds(pid)?);
     let start = Instant::now();
-    let fleet = Fleet::start(lab.dir(), &[lab.broker_primary().to_owned()], agents)?;
+    let fleet = Fleet::start_over(
+        transport,
+        lab.dir(),
+        &[lab.broker_primary().to_owned()],
+        agents,
+    )?;
     let wanted = u64::try_from(agents)?;
     wait_until("the fleet is connected", DEADLINE, || {
         match fleet.counts().connected {

@@ -1,5 +1,7 @@
 //! One figure of the product and the same figure of a baseline, as a row with their ratio.
 
+use std::fmt::Display;
+
 use crate::table::Table;
 
 /// What it is, its unit, how to read it off, and the goal.
@@ -8,7 +10,7 @@ pub(crate) type Figure<T> = (&'static str, &'static str, fn(T) -> f64, &'static 
 /// Adds a row: both figures, and how they compare.
 pub(crate) fn compare<T: Copy>(
     table: &mut Table,
-    size: usize,
+    size: impl Display,
     (what, unit, read, goal): Figure<T>,
     product: T,
     baseline: T,

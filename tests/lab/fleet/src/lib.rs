@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use identity::{Current, Files};
 use lab_ca::CertificateAuthority;
 use pcp::{Certname, ClientType};
-use pcp_client::{BrokerAddress, ClientConfig};
+use pcp_client::{BrokerAddress, ClientConfig, Ways};
 use serde::{Deserialize, Serialize};
 
 /// What has happened to all agents of a fleet together.
@@ -73,7 +73,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts the agents with these numbers, whose certificates the CA has issued. Each prefers one
-    /// of the brokers in turn, and knows the others.
+    /// of the brokers in turn, knows the others, and reaches them in these ways.
     ///
     /// # Errors
     /// When a certificate cannot be loaded.
@@ -81,6 +81,7 @@ impl Fleet {
         ca: &CertificateAuthority,
         numbers: std::ops::Range<usize>,
         brokers: &[BrokerAddress],
+        ways: Ways,
         tasks: &daemon::Tasks,
     ) -> Result<Self> {
         let counters = Arc::new(Counters::default());
@@ -90,12 +91,13 @@ impl Fleet {
                 let first = number % brokers.len();
                 brokers.rotate_left(first);
             }
-            let config = ClientConfig::new(
+            let mut config = ClientConfig::new(
                 brokers,
                 identity(ca, &certname(number))?,
                 ClientType::agent(),
                 daemon::software("fleet"),
             );
+            config.ways = ways;
             agent::start(config, Arc::clone(&counters), tasks);
         }
         Ok(Self { counters })

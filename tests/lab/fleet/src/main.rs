@@ -12,7 +12,7 @@ use fleet::controller::Controller;
 use fleet::{Counts, Fleet, certname, identity, limits};
 use lab_ca::CertificateAuthority;
 use pcp::{Certname, ClientType};
-use pcp_client::BrokerAddress;
+use pcp_client::{BrokerAddress, Ways};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -34,7 +34,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Hold sessions as agents, until standard input ends.
-    Agents(Common),
+    Agents(Agents),
     /// Ask every agent once for each line on standard input; say how that went.
     Ping(Ping),
 }
@@ -56,6 +56,15 @@ struct Common {
 }
 
 #[derive(Debug, Args)]
+struct Agents {
+    #[command(flatten)]
+    common: Common,
+    /// How they reach the brokers: auto, quic or websocket.
+    #[arg(long, default_value = "auto")]
+    transport: Ways,
+}
+
+#[derive(Debug, Args)]
 struct Ping {
     #[command(flatten)]
     common: Common,
@@ -71,17 +80,18 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let runtime = daemon::runtime(daemon::Threads::Multi(2)).context("cannot start a runtime")?;
     match arguments.command {
-        Action::Agents(common) => runtime.block_on(agents(&common)),
+        Action::Agents(arguments) => runtime.block_on(agents(&arguments)),
         Action::Ping(ping) => runtime.block_on(pings(&ping)),
     }
 }
 
-async fn agents(common: &Common) -> Result<()> {
+async fn agents(arguments: &Agents) -> Result<()> {
+    let common = &arguments.common;
     limits::allow_sockets(common.agents)?;
     let tasks = daemon::Tasks::new();
     let ca = CertificateAuthority::open(&common.dir)?;
     let numbers = common.first..common.first + common.agents;
-    let fleet = Fleet::start(&ca, numbers, &common.brokers, &tasks)?;
+    let fleet = Fleet::start(&ca, numbers, &common.brokers, arguments.transport, &tasks)?;
     let mut ticks = interval(REPORT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut told: Option<Counts> = None;
