@@ -38,5 +38,5 @@ pub(crate) async fn serve(
         identity,
         counted: None,
     };
-    serve_opened(opened, context).await;
+    serve_opened(Box::new(opened), context).await;
 }
