@@ -296,17 +296,3 @@ fn wall_clock() -> u64 {
 fn broker_uri(certname: &Certname) -> Uri {
     Uri::new(certname.clone(), pcp::ClientType::server())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size<A, B, C, R>(_: fn(A, B, C) -> R) -> usize {
-        size_of::<R>()
-    }
-
-    #[test]
-    fn a_session_s_task_is_small_since_there_may_be_thousands() {
-        assert!(size(serve) <= 4608, "{} bytes", size(serve));
-    }
-}
