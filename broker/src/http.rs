@@ -87,7 +87,11 @@ struct Promised {
 
 /// Answers requests until the connection ends, or becomes a WebSocket. When the broker is `busy`, a
 /// client is asked to come back in so many seconds instead.
-pub(crate) async fn serve(peer: Peer, context: &Context, busy: Option<u32>) -> Option<Box<Upgraded>> {
+pub(crate) async fn serve(
+    peer: Peer,
+    context: &Context,
+    busy: Option<u32>,
+) -> Option<Box<Upgraded>> {
     let Peer {
         stream,
         address,
