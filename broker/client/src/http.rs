@@ -118,20 +118,30 @@ where
     *request.uri_mut() = path.parse().unwrap_or_default();
     set(&mut request, header::HOST, host);
     let (mut sender, mut connection) = handshake(io).await.map_err(GetError::Http)?;
+    let mut asking = Box::pin(async move { sender.send_request(request).await });
+    let mut connected = true;
     let answer = tokio::select! {
         biased;
-        answer = sender.send_request(request) => answer,
-        ended = &mut connection => return Err(GetError::Http(match ended {
-            Ok(()) => HttpError::Ended,
-            Err(error) => HttpError::Exchange(error),
-        })),
+        answer = &mut asking => answer,
+        ended = &mut connection => {
+            ended.map_err(|error| GetError::Http(HttpError::Exchange(error)))?;
+            connected = false;
+            // A peer that answers and hangs up may have done both by now.
+            asking.await
+        }
     };
-    let answer = answer.map_err(|error| GetError::Http(HttpError::Exchange(error)))?;
+    let answer = answer.map_err(|error| {
+        GetError::Http(if error.is_canceled() {
+            HttpError::Ended
+        } else {
+            HttpError::Exchange(error)
+        })
+    })?;
     let status = answer.status();
     let size = answer.body().size_hint().exact();
     let mut body = HttpBody {
         connection,
-        connected: true,
+        connected,
         body: answer.into_body(),
         piece: Bytes::new(),
     };
@@ -212,5 +222,50 @@ where
         buffer.put_slice(this.piece.get(..length).unwrap_or_default());
         this.piece.advance(length);
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    /// Asks a peer that answers this and hangs up in the same moment.
+    async fn asked(answer: &'static str) -> Result<String, GetError> {
+        let (ours, mut theirs) = duplex(4096);
+        let peer = async move {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(theirs.read_u8().await.expect("a request"));
+            }
+            theirs.write_all(answer.as_bytes()).await.expect("room");
+        };
+        let asking = async {
+            let (size, mut body) = get(ours, "broker:8142", "/content").await?;
+            let mut text = String::new();
+            body.read_to_string(&mut text).await.expect("a body");
+            assert_eq!(u64::try_from(text.len()).ok(), Some(size));
+            Ok(text)
+        };
+        tokio::join!(peer, asking).1
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_although_the_peer_hangs_up_at_once() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\nrunning";
+        assert_eq!(asked(head).await.expect("an answer"), "running");
+        let refused = "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
+        let error = asked(refused).await.expect_err("a refusal");
+        assert!(
+            matches!(&error, GetError::Refused { reason, .. } if reason == "no"),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_hangs_up_without_an_answer_is_told_as_that() {
+        let error = asked("").await.expect_err("no answer");
+        assert!(matches!(error, GetError::Http(_)), "{error:?}");
     }
 }
