@@ -64,7 +64,7 @@ fn request(arguments: &RunArguments, config: &Config) -> Result<DeployRequest, F
 /// `rerun`.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run()`].
 pub(crate) async fn rerun(arguments: RerunArguments) -> Result<Exit, Failure> {
     let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
     let params = match &arguments.params {
