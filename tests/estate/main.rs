@@ -8,6 +8,7 @@
     reason = "a test says what it expects, and fails by panicking"
 )]
 
+mod deploy;
 mod errors;
 mod gate;
 mod outages;

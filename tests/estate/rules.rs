@@ -200,7 +200,7 @@ fn command(stack: &Stack, command: &str, version: u8, certname: &str, body: &Val
 }
 
 /// `POST` to PuppetDB as the orchestrator, whose allow-list lets it write, too.
-fn ask(stack: &Stack, path: &str, body: &Value) -> Value {
+pub(crate) fn ask(stack: &Stack, path: &str, body: &Value) -> Value {
     let of = |folder: &str| stack.ssl_dir().join(folder).join("orchestrator.test.pem");
     let output = Command::new("curl")
         .args([

@@ -10,7 +10,13 @@ use crate::said::{results, text};
 use crate::stack::Stack;
 
 /// The nodes on which agents run, `agent-1` on the first. PuppetDB knows the first three.
-pub(crate) const NODES: [&str; 4] = ["web1.test", "web2.test", "db1.test", "idle1.test"];
+pub(crate) const NODES: [&str; 5] = [
+    "web1.test",
+    "web2.test",
+    "db1.test",
+    "idle1.test",
+    "fail1.test",
+];
 
 /// Long enough for any job here, on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
@@ -29,7 +35,7 @@ pub(crate) fn bare_mesh(stack: &Stack, agents: usize) -> Builder {
 
 /// The same, where the orchestrator has this certname.
 pub(crate) fn mesh_as(stack: &Stack, orchestrator: &str, agents: usize) -> Builder {
-    let names = ["agent-1", "agent-2", "agent-3", "agent-4"];
+    let names = ["agent-1", "agent-2", "agent-3", "agent-4", "agent-5"];
     let mut certnames = vec![
         ("primary", "broker1.test"),
         ("compiler-1", "compiler1.test"),
