@@ -8,6 +8,7 @@ use bytes::{Buf as _, Bytes};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, Connection, Parts};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::response;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -108,8 +109,12 @@ pub(crate) struct HttpBody<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     piece: Bytes,
 }
 
-/// Asks for a file: its size, and its bytes.
-pub(crate) async fn get<S>(io: S, host: &str, path: &str) -> Result<(u64, HttpBody<S>), GetError>
+/// Asks for something: the head of the answer, whatever it says, and the bytes behind it.
+pub(crate) async fn ask<S>(
+    io: S,
+    host: &str,
+    path: &str,
+) -> Result<(response::Parts, HttpBody<S>), HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -117,38 +122,48 @@ where
     // Paths are ours.
     *request.uri_mut() = path.parse().unwrap_or_default();
     set(&mut request, header::HOST, host);
-    let (mut sender, mut connection) = handshake(io).await.map_err(GetError::Http)?;
+    let (mut sender, mut connection) = handshake(io).await?;
     let mut asking = Box::pin(async move { sender.send_request(request).await });
     let mut connected = true;
     let answer = tokio::select! {
         biased;
         answer = &mut asking => answer,
         ended = &mut connection => {
-            ended.map_err(|error| GetError::Http(HttpError::Exchange(error)))?;
+            ended.map_err(HttpError::Exchange)?;
             connected = false;
             // A peer that answers and hangs up may have done both by now.
             asking.await
         }
     };
     let answer = answer.map_err(|error| {
-        GetError::Http(if error.is_canceled() {
+        if error.is_canceled() || error.is_incomplete_message() {
             HttpError::Ended
         } else {
             HttpError::Exchange(error)
-        })
+        }
     })?;
-    let status = answer.status();
-    let size = answer.body().size_hint().exact();
-    let mut body = HttpBody {
+    let (head, body) = answer.into_parts();
+    let body = HttpBody {
         connection,
         connected,
-        body: answer.into_body(),
+        body,
         piece: Bytes::new(),
     };
+    Ok((head, body))
+}
+
+/// Asks for a file: its size, and its bytes.
+pub(crate) async fn get<S>(io: S, host: &str, path: &str) -> Result<(u64, HttpBody<S>), GetError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (head, mut body) = ask(io, host, path).await.map_err(GetError::Http)?;
+    let status = head.status;
     if status != StatusCode::OK {
         let reason = reason(&mut body).await;
         return Err(GetError::Refused { status, reason });
     }
+    let size = body.body.size_hint().exact();
     let size = size.ok_or(GetError::Http(HttpError::NoLength))?;
     Ok((size, body))
 }
@@ -266,6 +281,9 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_hangs_up_without_an_answer_is_told_as_that() {
         let error = asked("").await.expect_err("no answer");
-        assert!(matches!(error, GetError::Http(_)), "{error:?}");
+        assert!(
+            matches!(error, GetError::Http(HttpError::Ended)),
+            "{error:?}"
+        );
     }
 }

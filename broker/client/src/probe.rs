@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::header;
 use identity::{Current, Identity};
 use pcp::{Certname, ClientType};
 use tokio::time::timeout;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use crate::address::BrokerAddress;
 use crate::config::ClientConfig;
 use crate::dial::{DialError, Dialler};
-use crate::http::{self, GetError};
+use crate::http;
 use crate::proxy::Proxy;
 use crate::tcp;
 
@@ -28,6 +29,8 @@ pub struct Reached {
     pub address: SocketAddr,
     /// How long the handshake took, name resolution included.
     pub took: Duration,
+    /// The time there, as the header `Date` of HTTP says it; nothing over QUIC.
+    pub date: Option<String>,
 }
 
 /// Why a broker was not reached, with all causes: a line for a person.
@@ -61,6 +64,7 @@ pub async fn quic(broker: &BrokerAddress, identity: Identity) -> Result<Reached,
         broker: reached.broker.clone(),
         address: reached.address,
         took: start.elapsed(),
+        date: None,
     };
     reached.leave();
     dialler.wait_idle().await;
@@ -84,17 +88,19 @@ pub async fn https(
     let certname = identity::peer_certname(&certificates).map_err(|error| told(&error))?;
     // A server of TLS 1.3 refuses our certificate only when we speak.
     let host = broker.to_string();
-    let asking = http::get(stream, &host, "/status/v1/simple");
-    match timeout(ANSWER_TIMEOUT, asking).await {
-        Ok(Ok(_) | Err(GetError::Refused { .. })) => Ok(Reached {
-            broker: certname,
-            address,
-            took: start.elapsed(),
-        }),
-        Ok(Err(GetError::Http(error))) => Err(told(&error)),
-        Err(_) => Err(NotReached(format!(
+    let asking = http::ask(stream, &host, "/status/v1/simple");
+    let answered = timeout(ANSWER_TIMEOUT, asking).await.map_err(|_| {
+        NotReached(format!(
             "no answer from {address} (TCP) in {} s",
             ANSWER_TIMEOUT.as_secs()
-        ))),
-    }
+        ))
+    })?;
+    let (head, _) = answered.map_err(|error| told(&error))?;
+    let date = head.headers.get(header::DATE);
+    Ok(Reached {
+        broker: certname,
+        address,
+        took: start.elapsed(),
+        date: date.and_then(|date| Some(date.to_str().ok()?.to_owned())),
+    })
 }
