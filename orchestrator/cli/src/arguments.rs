@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 
+use crate::run;
+
 /// Where configuration is read and how the tools end, below the long help of puppet-task and
 /// puppet-job.
 pub(crate) const CONFIGURATION_AND_EXIT_CODES: &str = "\
@@ -44,6 +46,32 @@ pub(crate) struct FollowArguments {
     /// Print the number of the job and leave it to run
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+impl FollowArguments {
+    /// How the job is shown.
+    pub(crate) fn options(&self, format: Format, color: bool) -> run::Options {
+        run::Options {
+            format,
+            color,
+            wait: !self.no_wait,
+            follow: self.follow,
+        }
+    }
+}
+
+/// What bounds a job that is started, and what it is for.
+#[derive(Debug, Default, Args)]
+pub(crate) struct StartArguments {
+    /// How many nodes may run at once [default: as many as the orchestrator's limit allows]
+    #[arg(long, value_name = "COUNT", value_parser = count())]
+    pub(crate) concurrency: Option<u64>,
+    /// How many seconds it may take on a node [default: the orchestrator's]
+    #[arg(long, value_name = "SECONDS", value_parser = count())]
+    pub(crate) timeout: Option<u64>,
+    /// What the job is for, kept with it
+    #[arg(long, value_name = "TEXT", alias = "job-description")]
+    pub(crate) description: Option<String>,
 }
 
 /// A number of things of which there is at least one.

@@ -28,12 +28,9 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
     let request = request(&arguments, &config)?;
     let client = access::client(&config).await?;
-    let options = run::Options {
-        format: arguments.common.format,
-        color: config.color,
-        wait: !arguments.follow.no_wait,
-        follow: arguments.follow.follow,
-    };
+    let options = arguments
+        .follow
+        .options(arguments.common.format, config.color);
     run::run(&client, Start::Deploy(Box::new(request)), options).await
 }
 
@@ -45,10 +42,10 @@ fn request(arguments: &RunArguments, config: &Config) -> Result<DeployRequest, F
     Ok(DeployRequest {
         environment: config.environment.clone(),
         scope: Some(targets::scope(&arguments.targets, io::stdin())?),
-        concurrency: arguments.concurrency,
-        description: arguments.description.clone(),
+        concurrency: arguments.start.concurrency,
+        description: arguments.start.description.clone(),
         enforce_environment: arguments.no_enforce_environment.then_some(false),
-        timeout: arguments.timeout,
+        timeout: arguments.start.timeout,
         userdata: None,
         target: None,
         flags: RunFlags {
@@ -78,12 +75,9 @@ pub(crate) async fn rerun(arguments: RerunArguments) -> Result<Exit, Failure> {
         description: arguments.description,
     };
     let client = access::client(&config).await?;
-    let options = run::Options {
-        format: arguments.common.format,
-        color: config.color,
-        wait: !arguments.follow.no_wait,
-        follow: arguments.follow.follow,
-    };
+    let options = arguments
+        .follow
+        .options(arguments.common.format, config.color);
     run::run(&client, Start::Rerun(Box::new(request)), options).await
 }
 

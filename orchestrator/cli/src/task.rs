@@ -21,12 +21,9 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
     let request = request(&arguments, &config)?;
     let client = access::client(&config).await?;
-    let options = run::Options {
-        format: arguments.common.format,
-        color: config.color,
-        wait: !arguments.follow.no_wait,
-        follow: arguments.follow.follow,
-    };
+    let options = arguments
+        .follow
+        .options(arguments.common.format, config.color);
     run::run(&client, Start::Task(Box::new(request)), options).await
 }
 
@@ -46,10 +43,10 @@ fn request(arguments: &RunArguments, config: &Config) -> Result<TaskRequest, Fai
         params,
         scope,
         environment: config.environment.clone(),
-        description: arguments.description.clone(),
+        description: arguments.start.description.clone(),
         noop: (arguments.noop || config.noop).then_some(true),
-        concurrency: arguments.concurrency,
-        timeout: arguments.timeout,
+        concurrency: arguments.start.concurrency,
+        timeout: arguments.start.timeout,
         userdata: None,
         targets: None,
         plan_job: None,

@@ -16,6 +16,33 @@ use crate::screen::{Mood, Screen};
 const TOLD: u64 = 50;
 const MORE: u64 = TOLD + 1;
 
+/// What the end of one of many nodes is worth on the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// A line of its own.
+    Line,
+    /// One for it and all that follow.
+    Remark,
+    Nothing,
+}
+
+/// With a bar that counts, only what went wrong is worth a line, and not thousands of times. `told` is how
+/// many that were.
+fn worth(has_bar: bool, mood: Mood, told: &mut u64) -> Worth {
+    if !has_bar {
+        return Worth::Line;
+    }
+    if mood == Mood::Good {
+        return Worth::Nothing;
+    }
+    *told += 1;
+    match *told {
+        ..=TOLD => Worth::Line,
+        MORE => Worth::Remark,
+        _ => Worth::Nothing,
+    }
+}
+
 /// What has been told, and what is left to tell.
 pub(crate) struct Teller {
     manner: Manner,
@@ -123,20 +150,43 @@ impl Teller {
         let name = printable(&node.name);
         let headline = format!("{} {name}", outcome.verb);
         if self.manner.is_grouped {
-            // With a bar that counts, only what went wrong is worth a line, and not thousands of times.
-            if !screen.has_bar() {
-                screen.headline(outcome.mood(), &headline, "");
-            } else if outcome.mood() != Mood::Good {
-                self.told += 1;
-                match self.told {
-                    ..=TOLD => screen.headline(outcome.mood(), &headline, ""),
-                    MORE => screen.remark("Others that do not end well are listed at the end."),
-                    _ => {}
+            match worth(screen.has_bar(), outcome.mood(), &mut self.told) {
+                Worth::Line => screen.headline(outcome.mood(), &headline, ""),
+                Worth::Remark => {
+                    screen.remark("Others that do not end well are listed at the end.");
                 }
+                Worth::Nothing => {}
             }
             self.groups.add(outcome, &name);
         } else {
             screen.headline(outcome.mood(), &headline, &outcome.body);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_a_bar_fifty_failures_are_told_and_the_others_once() {
+        let mut told = 0;
+        let mut lines = |mood, nodes: usize| {
+            let all: Vec<_> = (0..nodes).map(|_| worth(true, mood, &mut told)).collect();
+            let count = |what| all.iter().filter(|worth| **worth == what).count();
+            (count(Worth::Line), count(Worth::Remark))
+        };
+        assert_eq!(lines(Mood::Good, 1000), (0, 0));
+        assert_eq!(lines(Mood::Bad, 50), (50, 0));
+        assert_eq!(lines(Mood::Good, 1000), (0, 0));
+        assert_eq!(lines(Mood::Bad, 9000), (0, 1));
+    }
+
+    #[test]
+    fn without_a_bar_every_node_has_its_line() {
+        let mut told = 0;
+        for mood in [Mood::Good, Mood::Bad].repeat(100) {
+            assert_eq!(worth(false, mood, &mut told), Worth::Line);
         }
     }
 }

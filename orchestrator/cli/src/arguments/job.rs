@@ -5,7 +5,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use orchestrator_api::{JobOrder, JobType, Order};
 
 use super::{
-    CONFIGURATION_AND_EXIT_CODES, CommonArguments, FollowArguments, TargetArguments, count,
+    CONFIGURATION_AND_EXIT_CODES, CommonArguments, FollowArguments, StartArguments,
+    TargetArguments, count,
 };
 
 /// Runs Puppet on many nodes at once, and looks after the jobs of the orchestrator.
@@ -126,15 +127,8 @@ pub(crate) struct RunArguments {
     /// No resources with one of these tags
     #[arg(long, value_name = "TAGS", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) skip_tags: Option<String>,
-    /// How many nodes may run at once [default: as many as the orchestrator's limit allows]
-    #[arg(long, value_name = "COUNT", value_parser = count())]
-    pub(crate) concurrency: Option<u64>,
-    /// How many seconds Puppet may take on a node [default: the orchestrator's]
-    #[arg(long, value_name = "SECONDS", value_parser = count())]
-    pub(crate) timeout: Option<u64>,
-    /// What the job is for, kept with it
-    #[arg(long, value_name = "TEXT", alias = "job-description")]
-    pub(crate) description: Option<String>,
+    #[command(flatten)]
+    pub(crate) start: StartArguments,
     #[command(flatten)]
     pub(crate) follow: FollowArguments,
     #[command(flatten)]
@@ -300,11 +294,11 @@ mod tests {
         };
         assert_eq!(run.targets.nodes.as_deref(), Some("a,b"));
         assert_eq!(
-            (run.concurrency, run.noop, run.no_noop),
+            (run.start.concurrency, run.noop, run.no_noop),
             (Some(4), true, false)
         );
         assert!(run.no_enforce_environment);
-        assert_eq!(run.description.as_deref(), Some("why"));
+        assert_eq!(run.start.description.as_deref(), Some("why"));
     }
 
     #[test]

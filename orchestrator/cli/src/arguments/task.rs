@@ -4,7 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    CONFIGURATION_AND_EXIT_CODES, CommonArguments, FollowArguments, TargetArguments, count,
+    CONFIGURATION_AND_EXIT_CODES, CommonArguments, FollowArguments, StartArguments, TargetArguments,
 };
 
 /// Runs Puppet tasks on many nodes at once, through the orchestrator.
@@ -98,15 +98,8 @@ pub(crate) struct RunArguments {
     /// Only say what would be done; the task must support it
     #[arg(long)]
     pub(crate) noop: bool,
-    /// How many nodes may run it at once [default: as many as the orchestrator's limit allows]
-    #[arg(long, value_name = "COUNT", value_parser = count())]
-    pub(crate) concurrency: Option<u64>,
-    /// How many seconds the task may take on a node [default: the orchestrator's]
-    #[arg(long, value_name = "SECONDS", value_parser = count())]
-    pub(crate) timeout: Option<u64>,
-    /// What the job is for, kept with it
-    #[arg(long, value_name = "TEXT", alias = "job-description")]
-    pub(crate) description: Option<String>,
+    #[command(flatten)]
+    pub(crate) start: StartArguments,
     #[command(flatten)]
     pub(crate) follow: FollowArguments,
     #[command(flatten)]
