@@ -38,7 +38,7 @@ pub(crate) enum View {
 pub struct Connection {
     /// Who it is: `pcp://CERTNAME/CLIENT-TYPE`.
     pub uri: String,
-    /// From where it has dialled; nothing when this broker has dialled it.
+    /// From where it has dialled, or where it was dialled; nothing for a link that this broker has dialled.
     pub address: Option<String>,
     /// Since when.
     pub since: Option<Timestamp>,
@@ -50,7 +50,7 @@ pub struct Connection {
     pub software: Option<String>,
     /// The round trip as QUIC measures it, in milliseconds.
     pub round_trip_ms: Option<f64>,
-    /// Bytes that wait to be written to it; nothing when this broker has dialled it.
+    /// Bytes that wait to be written to it; nothing for a link that this broker has dialled.
     pub queued_bytes: Option<u64>,
     /// Messages from it.
     pub received_messages: u64,
@@ -109,7 +109,7 @@ fn connection(seen: &Seen, peer: Option<&Peer>) -> Connection {
         uri: seen.peer.to_string(),
         address: seen.address.map(|address| address.to_string()),
         since: peer.and_then(|peer| timestamp(peer.since)),
-        // We dial over QUIC only.
+        // Only links that we have dialled are no peers, and links are dialled over QUIC.
         transport: peer
             .map_or("quic", |peer| metrics::transport(&peer.line))
             .to_owned(),
