@@ -11,7 +11,7 @@ pub(crate) mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use identity::Identity;
 use pcp::{Certname, ClientEvent, Frame, Hello, Welcome};
@@ -57,6 +57,8 @@ pub(crate) struct Dialler {
 pub(crate) struct Reached {
     pub(crate) address: SocketAddr,
     pub(crate) broker: Certname,
+    /// When the handshake was over.
+    pub(crate) shaken: Instant,
     /// By which the broker's certificate was verified.
     identity: Arc<Identity>,
     way: ReachedBy,
@@ -200,6 +202,7 @@ impl Reached {
             broker,
             identity,
             way,
+            ..
         } = self;
         let greeted = match way {
             ReachedBy::Quic(connection) => {

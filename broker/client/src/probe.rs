@@ -63,7 +63,7 @@ pub async fn quic(broker: &BrokerAddress, identity: Identity) -> Result<Reached,
     let found = Reached {
         broker: reached.broker.clone(),
         address: reached.address,
-        took: start.elapsed(),
+        took: reached.shaken.saturating_duration_since(start),
         date: None,
     };
     reached.leave();

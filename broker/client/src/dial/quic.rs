@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Instant;
 
 use identity::Identity;
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
@@ -64,6 +65,7 @@ impl Sockets {
         Ok(Reached {
             address,
             broker: peer(&connection)?,
+            shaken: Instant::now(),
             identity,
             way: ReachedBy::Quic(connection),
         })

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use hyper::header::{self, HeaderMap};
@@ -75,6 +76,7 @@ pub(super) async fn upgrade(
     Ok(Reached {
         address: dialled.address,
         broker: certname.map_err(DialError::Certname)?,
+        shaken: Instant::now(),
         identity,
         way: ReachedBy::WebSocket(Box::new(Upgraded {
             stream: dialled.stream,
