@@ -385,7 +385,7 @@ impl Dispatcher {
                 .collect(),
             None => fleet
                 .iter()
-                .map(|(certname, presence)| (certname.clone(), Some(*presence)))
+                .map(|(certname, presence)| (certname.clone(), Some(presence.clone())))
                 .collect(),
         };
         nodes.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -13,6 +13,7 @@
 mod debian_modules;
 mod errors;
 mod foreign_clients;
+mod inventory;
 mod lab_binary;
 mod live;
 mod policy;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use pcp::{Announcement, Uri};
+use pcp::{Announcement, InventoryChange, Uri};
 
 use crate::SessionId;
 
@@ -34,7 +34,7 @@ pub(crate) struct Place {
 /// What follows from one piece of news.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// What subscribers are to hear: 1 for a new session of the client, -1 when it is gone.
+    /// What subscribers are to hear, as [`InventoryChange`] has it.
     pub(crate) presence: Option<i8>,
     /// What the other primaries (of a compiler: its primaries) are to hear.
     pub(crate) announce: Option<Announcement>,
@@ -144,12 +144,12 @@ impl Inventory {
     }
 }
 
-/// The starts that others care for.
+/// What others care for.
 #[derive(Debug, Default, Clone, Copy)]
 struct View {
-    /// Of the client's newest session anywhere.
-    newest: Option<u64>,
-    /// Of its newest session here or at our compilers: what we answer for.
+    /// The start of the client's newest session anywhere, and the session or link that leads there.
+    newest: Option<(u64, SessionId)>,
+    /// The start of its newest session here or at our compilers: what we answer for.
     ours: Option<u64>,
 }
 
@@ -167,8 +167,9 @@ impl Places {
 
     fn view(&self) -> View {
         let ours = self.iter().filter(|p| p.nearness > Nearness::Beside);
+        let newest = self.newest();
         View {
-            newest: Some(self.newest().started),
+            newest: Some((newest.started, newest.session)),
             ours: ours.map(|place| place.started).max(),
         }
     }
@@ -229,9 +230,10 @@ impl Places {
 
 fn change(uri: &Uri, before: View, after: View) -> Change {
     let presence = match (before.newest, after.newest) {
-        (_, None) => before.newest.map(|_| -1),
-        (None, Some(_)) => Some(1),
-        (Some(old), Some(new)) => (new > old).then_some(1),
+        (_, None) => before.newest.map(|_| InventoryChange::GONE),
+        (None, Some(_)) => Some(InventoryChange::CAME),
+        (Some((old, _)), Some((new, _))) if new > old => Some(InventoryChange::CAME),
+        (old, new) => (old != new).then_some(InventoryChange::MOVED),
     };
     let announce = (before.ours != after.ours).then(|| Announcement {
         uri: uri.clone(),

@@ -5,7 +5,9 @@ mod messages;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use pcp::{Announcement, Certname, ClientType, ErrorKind, GoodbyeCode, LinkFrame, Uri};
+use pcp::{
+    Announcement, Certname, ClientType, ErrorKind, GoodbyeCode, InventoryChange, LinkFrame, Uri,
+};
 
 use crate::absent::Absent;
 use crate::config::{NodeConfig, Role};
@@ -324,8 +326,8 @@ impl Node {
             }
         }
         match change.presence {
-            Some(1) => self.back.push(uri.clone()),
-            Some(_) => {
+            Some(InventoryChange::CAME) => self.back.push(uri.clone()),
+            Some(InventoryChange::GONE) => {
                 let period = if uri.client_type().as_str() == "agent" {
                     self.config.return_period
                 } else {
@@ -333,7 +335,7 @@ impl Node {
                 };
                 self.absent.left(uri, now.saturating_add(period));
             }
-            None => {}
+            Some(_) | None => {}
         }
         if let Some(presence) = change.presence
             && self.subscriptions.note(now, uri, presence)

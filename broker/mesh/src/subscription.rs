@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use pcp::{InventoryChange, Uri, UriPattern};
+use pcp::{Certname, InventoryChange, Uri, UriPattern};
 
 use crate::SessionId;
 use crate::inventory::Inventory;
@@ -27,6 +27,11 @@ const UPDATE_BYTES: usize = 12 * 1024;
 /// The bytes of one change in JSON beside the address: `{"client":"…","change":-1},`.
 const CHANGE_BYTES: usize = 26;
 
+/// The bytes of a change's broker in JSON: `,"broker":"…"`.
+fn broker_bytes(broker: &Certname) -> usize {
+    12 + broker.as_str().len()
+}
+
 /// The clients a controller asked about. Named ones are looked up; only wildcards are tried one by
 /// one, so that a query that names a whole fleet costs no more than one that says `pcp://*/agent`.
 #[derive(Debug)]
@@ -47,6 +52,8 @@ pub(crate) struct Subscriptions {
 struct Subscription {
     uri: Uri,
     query: Query,
+    /// Whether it is told at which broker each client is.
+    places: bool,
     /// How many of the collected changes are older than the subscription.
     from: usize,
     /// Clients of updates that could not be handed over: their state is told in the next one.
@@ -100,13 +107,20 @@ impl Query {
 impl Subscriptions {
     /// Begins a subscription from now on, in the place of an earlier one of the session. False when
     /// there are too many.
-    pub(crate) fn subscribe(&mut self, session: SessionId, uri: Uri, query: Query) -> bool {
+    pub(crate) fn subscribe(
+        &mut self,
+        session: SessionId,
+        uri: Uri,
+        query: Query,
+        places: bool,
+    ) -> bool {
         if self.by_session.len() >= MAX_SUBSCRIPTIONS && !self.by_session.contains_key(&session) {
             return false;
         }
         let subscription = Subscription {
             uri,
             query,
+            places,
             from: self.collected.len(),
             missed: BTreeSet::new(),
         };
@@ -125,12 +139,14 @@ impl Subscriptions {
 
     /// Collects a change. True when so many are collected that they are due at once.
     pub(crate) fn note(&mut self, now: u64, client: &Uri, change: i8) -> bool {
-        if self.by_session.is_empty() {
+        let is_news = |subscription: &Subscription| subscription.hears(change);
+        if !self.by_session.values().any(is_news) {
             return false;
         }
         self.collected.push(InventoryChange {
             client: client.clone(),
             change,
+            broker: None,
         });
         self.due.get_or_insert(now.saturating_add(UPDATE_PERIOD));
         self.collected.len() >= MAX_COLLECTED
@@ -163,22 +179,38 @@ impl Subscriptions {
         self.by_session.len()
     }
 
-    /// The updates for all subscribers, in order for each.
-    pub(crate) fn updates(&mut self, inventory: &Inventory) -> Vec<Update> {
+    /// The updates for all subscribers, in order for each. `broker` says where a client is now.
+    pub(crate) fn updates<'a>(
+        &mut self,
+        broker: impl Fn(&Uri) -> Option<&'a Certname>,
+    ) -> Vec<Update> {
         let collected = std::mem::take(&mut self.collected);
         self.due = None;
         let mut updates = Vec::new();
         for (session, subscription) in &mut self.by_session {
             let missed = std::mem::take(&mut subscription.missed);
+            let from = std::mem::take(&mut subscription.from);
+            let subscription = &*subscription;
             let told = missed.iter().map(|uri| InventoryChange {
                 client: uri.clone(),
-                change: if inventory.contains(uri) { 1 } else { -1 },
+                change: match broker(uri) {
+                    Some(_) => InventoryChange::CAME,
+                    None => InventoryChange::GONE,
+                },
+                broker: None,
             });
-            let news = collected.iter().skip(subscription.from).filter(|change| {
-                !missed.contains(&change.client) && subscription.query.matches(&change.client)
+            let news = collected.iter().skip(from).filter(|change| {
+                subscription.hears(change.change)
+                    && !missed.contains(&change.client)
+                    && subscription.query.matches(&change.client)
             });
-            subscription.from = 0;
-            for changes in chunks(told.chain(news.cloned())) {
+            let placed = |mut change: InventoryChange| {
+                if subscription.places && change.change != InventoryChange::GONE {
+                    change.broker = broker(&change.client).cloned();
+                }
+                change
+            };
+            for changes in chunks(told.chain(news.cloned()).map(placed)) {
                 updates.push(Update {
                     session: *session,
                     uri: subscription.uri.clone(),
@@ -187,6 +219,12 @@ impl Subscriptions {
             }
         }
         updates
+    }
+}
+
+impl Subscription {
+    fn hears(&self, change: i8) -> bool {
+        self.places || change != InventoryChange::MOVED
     }
 }
 
@@ -199,7 +237,8 @@ fn chunks(changes: impl Iterator<Item = InventoryChange>) -> Vec<Vec<InventoryCh
         let size = CHANGE_BYTES
             + "pcp:///".len()
             + client.certname().as_str().len()
-            + client.client_type().as_str().len();
+            + client.client_type().as_str().len()
+            + change.broker.as_ref().map_or(0, broker_bytes);
         bytes += size;
         match chunks.last_mut() {
             Some(chunk) if bytes <= UPDATE_BYTES => chunk.push(change),

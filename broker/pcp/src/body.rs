@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::message::MessageType;
-use crate::uri::{MAX_CERTNAME, MAX_CLIENT_TYPE, Uri, UriPattern};
+use crate::uri::{Certname, MAX_CERTNAME, MAX_CLIENT_TYPE, Uri, UriPattern};
 
 /// The most patterns in one inventory query; a controller needs one or two.
 pub const MAX_QUERY: usize = 1024;
@@ -29,6 +29,18 @@ pub struct InventoryRequest {
 pub struct InventoryResponse {
     /// Addresses, sorted.
     pub uris: Vec<Uri>,
+    /// Where they are, for who has asked with [`Flags::PLACES`](crate::Flags::PLACES).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<Places>,
+}
+
+/// At which broker each client of a response is connected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// The brokers, each once.
+    brokers: Vec<Certname>,
+    /// For each client, in the response's order, the place of its broker among them.
+    of: Vec<usize>,
 }
 
 /// `inventory_update`: what has changed since the response or the last update, in order.
@@ -43,8 +55,45 @@ pub struct InventoryUpdate {
 pub struct InventoryChange {
     /// The client.
     pub client: Uri,
-    /// 1: connected; -1: gone.
+    /// [`CAME`](Self::CAME), [`GONE`](Self::GONE) or [`MOVED`](Self::MOVED).
     pub change: i8,
+    /// Where it is, for who has asked with [`Flags::PLACES`](crate::Flags::PLACES).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<Certname>,
+}
+
+impl InventoryChange {
+    /// A session of the client has begun.
+    pub const CAME: i8 = 1;
+    /// The client is connected nowhere any more.
+    pub const GONE: i8 = -1;
+    /// The same session is reached by another broker now. Told with places alone: the original has
+    /// no such change.
+    pub const MOVED: i8 = 0;
+}
+
+impl Places {
+    /// The places of clients, in their order.
+    pub fn of<'a>(brokers: impl Iterator<Item = &'a Certname>) -> Self {
+        let mut places = Self::default();
+        for broker in brokers {
+            // A site has a handful of brokers, and neighbours in the order are often at the same one.
+            let known = places.brokers.iter().position(|known| known == broker);
+            let place = known.unwrap_or_else(|| {
+                places.brokers.push(broker.clone());
+                places.brokers.len() - 1
+            });
+            places.of.push(place);
+        }
+        places
+    }
+
+    /// The broker of the client that stands at `index` in the response; nothing when the sender did
+    /// not say.
+    #[must_use]
+    pub fn broker(&self, index: usize) -> Option<&Certname> {
+        self.brokers.get(*self.of.get(index)?)
+    }
 }
 
 /// The kinds of a broker's `error_message`. On the wire it is the text alone, as PCP 2 has it.

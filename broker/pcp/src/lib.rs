@@ -20,7 +20,9 @@ pub mod v2;
 pub mod websocket;
 mod wire;
 
-pub use body::{ErrorKind, InventoryChange, InventoryRequest, InventoryResponse, InventoryUpdate};
+pub use body::{
+    ErrorKind, InventoryChange, InventoryRequest, InventoryResponse, InventoryUpdate, Places,
+};
 pub use foreign::{ForeignMessage, Judged, Undecodable};
 pub use frame::{
     ContentError, ContentErrorCode, Digest, Frame, FrameError, FrameReader, FrameWriter,

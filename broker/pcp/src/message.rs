@@ -151,6 +151,10 @@ impl Flags {
     /// Requests that come in over WebSocket never carry it, so old requesters see old behaviour.
     pub const ACKNOWLEDGES: Self = Self(1);
 
+    /// The sender of this inventory request wants to hear at which broker each client is, too.
+    /// Others are told what the original tells.
+    pub const PLACES: Self = Self(1 << 1);
+
     /// Whether all flags of `other` are set here.
     #[must_use]
     pub fn contains(self, other: Self) -> bool {

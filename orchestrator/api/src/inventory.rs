@@ -27,7 +27,8 @@ pub struct InventoryItem {
     pub name: String,
     /// Whether it is connected now.
     pub connected: bool,
-    /// The broker through which the orchestrator reaches it; none when not connected.
+    /// The broker that it is connected to, as the orchestrator's broker knows it; none when not
+    /// connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<String>,
     /// When it came or went, as far as the orchestrator has seen it.

@@ -108,7 +108,7 @@ impl Composer {
         self.to_agent(certname, kind, Flags::default(), body)
     }
 
-    /// Asks the broker which agents are connected, now and from now on.
+    /// Asks the broker which agents are connected and where, now and from now on.
     pub(super) fn inventory_request(&self) -> Option<Message> {
         let agents: UriPattern = "pcp://*/agent".parse().ok()?;
         let request = InventoryRequest {
@@ -117,7 +117,7 @@ impl Composer {
         };
         let body = pxp::write(&request);
         let message_type = body::inventory_request();
-        Some(self.message(Target::Broker, message_type, Flags::default(), body))
+        Some(self.message(Target::Broker, message_type, Flags::PLACES, body))
     }
 
     fn to_agent(

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pcp::uri::{Certname, ClientType, Uri};
+use pcp::body::{InventoryChange, InventoryResponse};
+use pcp::uri::{Certname, ClientType};
 
 use super::Now;
 use crate::store::SeenNode;
@@ -12,11 +13,15 @@ use crate::store::SeenNode;
 pub(crate) struct Fleet {
     nodes: HashMap<Certname, Presence>,
     connected: usize,
+    /// Each broker's name once, however many nodes are there.
+    brokers: HashSet<Certname>,
 }
 
 /// A node, as far as brokers have told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Presence {
+    /// The broker that it is connected to; nothing when it is not, or nobody has said.
+    pub(crate) broker: Option<Certname>,
     pub(crate) connected: bool,
     /// When it came or went, in milliseconds since 1970.
     pub(crate) changed: i64,
@@ -30,6 +35,7 @@ impl Fleet {
     pub(crate) fn restore(&mut self, now: Now, nodes: Vec<SeenNode>) {
         for node in nodes {
             self.nodes.entry(node.certname).or_insert(Presence {
+                broker: None,
                 connected: false,
                 changed: node.changed,
                 since: now.mono,
@@ -38,7 +44,13 @@ impl Fleet {
     }
 
     /// Takes a whole inventory. Gives the nodes that came and those that went.
-    pub(crate) fn replace(&mut self, now: Now, uris: &[Uri]) -> (Vec<Certname>, Vec<Certname>) {
+    pub(crate) fn replace(
+        &mut self,
+        now: Now,
+        response: &InventoryResponse,
+    ) -> (Vec<Certname>, Vec<Certname>) {
+        // Brokers that are no more are forgotten.
+        self.brokers.clear();
         let mut gone: HashSet<Certname> = self
             .nodes
             .iter()
@@ -46,11 +58,20 @@ impl Fleet {
             .map(|(certname, _)| certname.clone())
             .collect();
         let mut came = vec![];
-        for certname in agents(uris) {
+        for (index, uri) in response.uris.iter().enumerate() {
+            if uri.client_type() != &ClientType::agent() {
+                continue;
+            }
+            let certname = uri.certname();
             gone.remove(certname);
             if self.set(now, certname, true) {
                 came.push(certname.clone());
             }
+            let broker = response
+                .places
+                .as_ref()
+                .and_then(|places| places.broker(index));
+            self.place(certname, broker);
         }
         let gone: Vec<_> = gone.into_iter().collect();
         for certname in &gone {
@@ -59,18 +80,24 @@ impl Fleet {
         (came, gone)
     }
 
-    /// One client came or went. Gives whether that is news about a node.
-    pub(crate) fn change(&mut self, now: Now, uri: &Uri, connected: bool) -> bool {
-        uri.client_type() == &ClientType::agent() && self.set(now, uri.certname(), connected)
+    /// A node came, went, or is at another broker. Gives whether it is news that it is there, or is not.
+    pub(crate) fn change(&mut self, now: Now, change: &InventoryChange) -> bool {
+        let certname = change.client.certname();
+        let is_news = match change.change {
+            InventoryChange::MOVED => false,
+            change => self.set(now, certname, change > 0),
+        };
+        self.place(certname, change.broker.as_ref());
+        is_news
     }
 
     /// What is known of a node; nothing when it has never been connected.
     pub(crate) fn presence(&self, certname: &Certname) -> Option<Presence> {
-        self.nodes.get(certname).copied()
+        self.nodes.get(certname).cloned()
     }
 
     pub(crate) fn is_connected(&self, certname: &Certname) -> bool {
-        self.presence(certname).is_some_and(|node| node.connected)
+        self.nodes.get(certname).is_some_and(|node| node.connected)
     }
 
     /// Every node and its presence, in no order.
@@ -83,8 +110,26 @@ impl Fleet {
         self.connected
     }
 
+    /// The node is at this broker.
+    fn place(&mut self, certname: &Certname, broker: Option<&Certname>) {
+        let Some(presence) = self.nodes.get_mut(certname).filter(|node| node.connected) else {
+            return;
+        };
+        if presence.broker.as_ref() == broker {
+            return;
+        }
+        presence.broker = broker.map(|broker| {
+            if let Some(known) = self.brokers.get(broker) {
+                return known.clone();
+            }
+            self.brokers.insert(broker.clone());
+            broker.clone()
+        });
+    }
+
     fn set(&mut self, now: Now, certname: &Certname, connected: bool) -> bool {
         let new = Presence {
+            broker: None,
             connected,
             changed: now.wall,
             since: now.mono,
@@ -102,10 +147,4 @@ impl Fleet {
         self.connected = self.connected - usize::from(before) + usize::from(connected);
         true
     }
-}
-
-fn agents(uris: &[Uri]) -> impl Iterator<Item = &Certname> {
-    uris.iter()
-        .filter(|uri| uri.client_type() == &ClientType::agent())
-        .map(Uri::certname)
 }

@@ -1,7 +1,7 @@
 //! What comes in: inventories and errors of brokers, answers and outcomes of agents. A node's
 //! transaction is answered by that node's agent and by nobody else.
 
-use pcp::body::{self, ErrorKind, InventoryResponse, InventoryUpdate};
+use pcp::body::{self, ErrorKind, InventoryChange, InventoryResponse, InventoryUpdate};
 use pcp::message::Message;
 use pcp::uri::{Certname, ClientType};
 use pxp::{
@@ -46,7 +46,7 @@ impl Controller {
             return;
         }
         self.mesh = Mesh::Known { since: now.mono };
-        let (came, gone) = self.fleet.replace(now, &response.uris);
+        let (came, gone) = self.fleet.replace(now, &response);
         tracing::info!(nodes = self.fleet.connected(), "inventory received");
         self.seen(now, came.iter().chain(&gone).cloned().collect());
         // What was on its way while there was no broker may be lost, for nodes that stayed
@@ -71,13 +71,16 @@ impl Controller {
         };
         let mut news = vec![];
         for change in update.changes {
-            let connected = change.change > 0;
-            if self.fleet.change(now, &change.client, connected) {
-                news.push(change.client.certname().clone());
+            if change.client.client_type() != &ClientType::agent() {
+                continue;
+            }
+            let certname = change.client.certname();
+            if self.fleet.change(now, &change) {
+                news.push(certname.clone());
             }
             // A node that came without having gone was on another broker: messages may be lost.
-            if connected && change.client.client_type() == &ClientType::agent() {
-                self.came(now, change.client.certname());
+            if change.change == InventoryChange::CAME {
+                self.came(now, certname);
             }
         }
         self.seen(now, news);

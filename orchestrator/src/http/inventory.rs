@@ -63,12 +63,16 @@ fn certname(name: &str) -> Result<Certname, ApiError> {
 }
 
 fn item(broker: &Certname, (certname, presence): NodePresence) -> InventoryItem {
-    let connected = presence.is_some_and(|presence| presence.connected);
-    let broker = Uri::new(broker.clone(), ClientType::server());
+    let connected = presence.as_ref().is_some_and(|node| node.connected);
+    let broker = connected.then(|| {
+        // A broker that does not say where its nodes are has told of them itself.
+        let at = presence.as_ref().and_then(|node| node.broker.as_ref());
+        Uri::new(at.unwrap_or(broker).clone(), ClientType::server()).to_string()
+    });
     InventoryItem {
         name: certname.to_string(),
         connected,
-        broker: connected.then(|| broker.to_string()),
+        broker,
         timestamp: presence.map(|presence| Time::from_millis(presence.changed)),
     }
 }

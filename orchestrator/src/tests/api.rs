@@ -499,16 +499,18 @@ async fn the_inventory_tells_who_is_connected() {
     fleet.leave("b").await;
     known(&server, "b", false).await;
     let inventory: Inventory = typed(server.get(&format!("{V1}/inventory")).await);
-    let nodes: Vec<_> = inventory
-        .items
-        .iter()
-        .map(|item| (item.name.as_str(), item.connected))
-        .collect();
-    assert_eq!(nodes, [("a", true), ("b", false)]);
-    assert_eq!(
-        inventory.items[0].broker.as_deref(),
-        Some("pcp://primary/server")
-    );
+    let [a, b] = inventory.items.as_slice() else {
+        panic!("{inventory:?}");
+    };
+    assert_eq!((a.name.as_str(), a.connected), ("a", true));
+    assert_eq!(a.broker.as_deref(), Some("pcp://compiler/server"));
+    assert!(a.timestamp.is_some());
+    assert_eq!((b.name.as_str(), b.connected), ("b", false));
+    assert_eq!(b.broker, None);
+    assert!(b.timestamp.is_some());
+    fleet.moved("a", "other").await;
+    let moved = json!("pcp://other/server");
+    known_as(&server, "a", |item| item["broker"] == moved).await;
     let body = json!({"nodes": ["never", "a"]});
     let (_, body) = server.post("/orchestrator/v1/inventory", body).await;
     let inventory: Inventory = typed(body);
@@ -524,6 +526,10 @@ async fn the_inventory_tells_who_is_connected() {
 
 /// Waits until the inventory says so.
 pub(super) async fn known(server: &Server, name: &str, connected: bool) {
+    known_as(server, name, |item| item["connected"] == connected).await;
+}
+
+async fn known_as(server: &Server, name: &str, is_right: impl Fn(&Value) -> bool) {
     let mut polls = tokio::time::interval(Duration::from_millis(10));
     let wait = async {
         loop {
@@ -531,7 +537,7 @@ pub(super) async fn known(server: &Server, name: &str, connected: bool) {
             let path = format!("{V1}/inventory/{name}");
             let (status, item) = server.call(Method::GET, &path, None).await;
             // 500 until the broker has told who is there.
-            if status == StatusCode::OK && item["connected"] == connected {
+            if status == StatusCode::OK && is_right(&item) {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use pcp::body::{self, InventoryChange, InventoryResponse, InventoryUpdate};
+use pcp::body::{self, InventoryChange, InventoryResponse, InventoryUpdate, Places};
 use pcp::message::{Envelope, Flags, Message, MessageId, MessageType};
 use pcp::uri::{Certname, ClientType, Target, Uri};
 use pxp::{
@@ -33,6 +33,8 @@ pub(crate) struct Fleet {
 
 struct State {
     names: BTreeSet<String>,
+    /// The broker that all are connected to.
+    compiler: Certname,
     behaviour: Behaviour,
     spool: BTreeMap<TransactionId, Spooled>,
     to_orchestrator: Option<mpsc::Sender<MeshEvent>>,
@@ -54,6 +56,7 @@ impl Fleet {
     ) -> Self {
         let state = State {
             names: names.iter().map(|&name| name.to_owned()).collect(),
+            compiler: Certname::parse("compiler").unwrap(),
             behaviour: Box::new(behaviour),
             spool: BTreeMap::new(),
             to_orchestrator: None,
@@ -117,13 +120,23 @@ impl Fleet {
 
     /// A node goes.
     pub(crate) async fn leave(&self, name: &str) {
-        let sender = {
-            let mut state = self.state.lock().unwrap();
-            state.names.remove(name);
-            state.to_orchestrator.clone()
-        };
-        let client = uri(name, ClientType::agent());
-        let changes = vec![InventoryChange { client, change: -1 }];
+        self.state.lock().unwrap().names.remove(name);
+        self.changed(name, InventoryChange::GONE, None).await;
+    }
+
+    /// A node is reached by another broker.
+    pub(crate) async fn moved(&self, name: &str, broker: &str) {
+        let change = InventoryChange::MOVED;
+        self.changed(name, change, Some(broker)).await;
+    }
+
+    async fn changed(&self, name: &str, change: i8, broker: Option<&str>) {
+        let sender = self.state.lock().unwrap().to_orchestrator.clone();
+        let changes = vec![InventoryChange {
+            client: uri(name, ClientType::agent()),
+            change,
+            broker: broker.map(|broker| Certname::parse(broker).unwrap()),
+        }];
         let update = pxp::write(&InventoryUpdate { changes });
         let update = of_broker(body::inventory_update(), None, update);
         sender
@@ -246,12 +259,12 @@ impl Fleet {
         let mut state = self.state.lock().unwrap();
         let reply = Some(message.envelope.id);
         let Target::Client(target) = &message.envelope.target else {
-            let uris = state
-                .names
-                .iter()
-                .map(|name| uri(name, ClientType::agent()))
-                .collect();
-            let response = pxp::write(&InventoryResponse { uris });
+            assert!(message.envelope.flags.contains(Flags::PLACES));
+            let names = state.names.iter();
+            let response = pxp::write(&InventoryResponse {
+                uris: names.map(|name| uri(name, ClientType::agent())).collect(),
+                places: Some(Places::of(state.names.iter().map(|_| &state.compiler))),
+            });
             return vec![of_broker(body::inventory_response(), reply, response)];
         };
         let name = target.certname().as_str().to_owned();

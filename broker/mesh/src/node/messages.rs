@@ -3,8 +3,8 @@
 
 use pcp::body::{MAX_QUERY, MAX_QUERY_BYTES, inventory_response, inventory_update};
 use pcp::{
-    Envelope, ErrorKind, GoodbyeCode, InventoryRequest, InventoryResponse, InventoryUpdate,
-    Message, Target, Uri,
+    Certname, Envelope, ErrorKind, Flags, GoodbyeCode, InventoryRequest, InventoryResponse,
+    InventoryUpdate, Message, Places, Target, Uri,
 };
 use serde_json::to_vec;
 
@@ -319,12 +319,19 @@ impl Node {
         };
         // Every request replaces the subscription before it.
         self.subscriptions.cancel(session);
+        let with_places = envelope.flags.contains(Flags::PLACES);
         let query = Query::new(request.query);
         let uris = query.answer(&self.inventory);
-        if request.subscribe && !self.subscriptions.subscribe(session, client.clone(), query) {
+        let subscriptions = &mut self.subscriptions;
+        if request.subscribe
+            && !subscriptions.subscribe(session, client.clone(), query, with_places)
+        {
             return Some(self.refuse(now, session, envelope, ErrorKind::Busy));
         }
-        let body = to_vec(&InventoryResponse { uris }).unwrap_or_default();
+        let here = &self.config.certname;
+        let brokers = uris.iter().map(|uri| self.broker_of(uri).unwrap_or(here));
+        let places = with_places.then(|| Places::of(brokers));
+        let body = to_vec(&InventoryResponse { uris, places }).unwrap_or_default();
         let response = self
             .author
             .write(inventory_response(), client, Some(envelope.id), body);
@@ -334,7 +341,10 @@ impl Node {
 
     /// Sends what subscribers have not heard yet.
     pub(super) fn send_updates(&mut self) {
-        for update in self.subscriptions.updates(&self.inventory) {
+        let mut subscriptions = std::mem::take(&mut self.subscriptions);
+        let updates = subscriptions.updates(|uri| self.broker_of(uri));
+        self.subscriptions = subscriptions;
+        for update in updates {
             let changes = update.changes;
             let body = to_vec(&InventoryUpdate { changes }).unwrap_or_default();
             let message = self
@@ -342,6 +352,14 @@ impl Node {
                 .write(inventory_update(), update.uri, None, body);
             self.answer(update.session, message);
         }
+    }
+
+    /// The broker that a client is connected to, as far as is known here: another primary's compilers
+    /// are known as that primary.
+    fn broker_of(&self, uri: &Uri) -> Option<&Certname> {
+        let place = self.inventory.best(uri, |_| true)?;
+        let link = self.links.get(&place.session);
+        Some(link.map_or(&self.config.certname, |link| &link.broker))
     }
 
     fn answer(&mut self, session: SessionId, mut message: Message) {

@@ -1,7 +1,7 @@
 //! Requests for the inventory, and subscriptions to its changes.
 
-use pcp::{ErrorKind, GoodbyeCode, InventoryResponse, InventoryUpdate, MessageType};
-use pcp_mesh::{Node, Output, Role, SessionId};
+use pcp::{ErrorKind, Flags, GoodbyeCode, InventoryResponse, InventoryUpdate, MessageType};
+use pcp_mesh::{LinkKind, Node, Output, Role, SessionId};
 
 use crate::setup::*;
 
@@ -70,6 +70,54 @@ fn an_inventory_request_is_answered_with_what_matches_sorted() {
         };
         assert_eq!(message.envelope.in_reply_to, Some(request.envelope.id));
         assert_eq!(response(&outputs[0]), expected);
+    }
+}
+
+#[test]
+fn who_asks_for_places_hears_where_clients_are_and_nobody_else_does() {
+    let mut node = primary_with_compiler();
+    connect(&mut node, CONTROLLER, "c/controller", 1);
+    connect(&mut node, B, "b/agent", 1);
+    let query = r#"{"query":["pcp://*/agent"],"subscribe":true}"#;
+    let mut request = question(query);
+    request.envelope.flags = Flags::PLACES;
+    say(&mut node, CONTROLLER, request);
+    let uris = r#"{"uris":["pcp://a/agent","pcp://b/agent"]"#;
+    let told = format!(r#"{uris},"places":{{"brokers":["compiler","here"],"of":[0,1]}}}}"#);
+    assert_eq!(body(&mut node), told);
+    // b changes to the compiler; its older session is closed.
+    node.link_frame(0, LINK, delta(5, vec![news("b/agent", 2, true)]))
+        .unwrap();
+    // Another primary reaches a, too, and then the compiler's link is lost.
+    link(&mut node, PEER, "other", LinkKind::Peer);
+    node.link_frame(0, PEER, snapshot(1, true, vec![news("a/agent", 50, true)]))
+        .unwrap();
+    node.link_disconnected(0, LINK);
+    while node.poll().is_some() {}
+    node.tick(2_000);
+    assert_eq!(
+        body(&mut node),
+        r#"{"changes":[{"client":"pcp://b/agent","change":1},"#.to_owned()
+            + r#"{"client":"pcp://a/agent","change":0,"broker":"other"},"#
+            + r#"{"client":"pcp://b/agent","change":-1}]}"#
+    );
+
+    say(&mut node, CONTROLLER, question(query));
+    assert_eq!(body(&mut node), r#"{"uris":["pcp://a/agent"]}"#);
+    link(&mut node, LINK, "compiler", LinkKind::Down);
+    let whole = vec![news("a/agent", 50, true), news("b/agent", 3, true)];
+    node.link_frame(2_000, LINK, snapshot(6, true, whole)).unwrap();
+    while node.poll().is_some() {}
+    node.tick(4_000);
+    let told = r#"{"changes":[{"client":"pcp://b/agent","change":1}]}"#;
+    assert_eq!(body(&mut node), told);
+}
+
+/// The body of the only message that is sent.
+fn body(node: &mut Node) -> String {
+    match outputs(node).as_slice() {
+        [Output::Send { message, .. }] => String::from_utf8(message.body.to_vec()).unwrap(),
+        other => panic!("one message expected: {other:?}"),
     }
 }
 

@@ -480,7 +480,12 @@ impl World {
         agent.connected = !agent.connected;
         let change = InventoryChange {
             client: uri(name, ClientType::agent()),
-            change: if agent.connected { 1 } else { -1 },
+            change: if agent.connected {
+                InventoryChange::CAME
+            } else {
+                InventoryChange::GONE
+            },
+            broker: None,
         };
         if self.mesh {
             let body = pxp::write(&InventoryUpdate {
@@ -531,7 +536,7 @@ impl World {
             let uris = uris
                 .map(|(name, _)| uri(name, ClientType::agent()))
                 .collect();
-            let body = pxp::write(&InventoryResponse { uris }).into();
+            let body = pxp::write(&InventoryResponse { uris, places: None }).into();
             let reply = Some(message.envelope.id);
             self.to_orchestrator
                 .push(of_broker(body::inventory_response(), reply, body));
