@@ -106,7 +106,8 @@ fn who_asks_for_places_hears_where_clients_are_and_nobody_else_does() {
     assert_eq!(body(&mut node), r#"{"uris":["pcp://a/agent"]}"#);
     link(&mut node, LINK, "compiler", LinkKind::Down);
     let whole = vec![news("a/agent", 50, true), news("b/agent", 3, true)];
-    node.link_frame(2_000, LINK, snapshot(6, true, whole)).unwrap();
+    node.link_frame(2_000, LINK, snapshot(6, true, whole))
+        .unwrap();
     while node.poll().is_some() {}
     node.tick(4_000);
     let told = r#"{"changes":[{"client":"pcp://b/agent","change":1}]}"#;
