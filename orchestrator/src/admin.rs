@@ -6,10 +6,10 @@ mod text;
 
 use clap::Subcommand;
 
-use crate::auth::grant::{Action, Grant, GrantError, Pattern};
 use crate::auth::{Passwords, token};
+use crate::clock::wall;
 use crate::config::Config;
-use crate::dispatch::wall;
+use crate::grant::{Action, Grant, GrantError, Pattern};
 use crate::store::{AccessChange, Store, StoreError, StoredUser};
 use crate::{StartError, open};
 

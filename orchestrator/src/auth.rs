@@ -2,7 +2,6 @@
 //! allow-list. Users, their passwords and roles are in the database, or another service knows them
 //! ([`remote`]). What is not permitted is refused.
 
-pub(crate) mod grant;
 mod lockout;
 mod login;
 mod password;
@@ -19,8 +18,8 @@ use orchestrator_api::{ApiError, ErrorKind};
 use pcp::uri::Certname;
 
 use crate::config::AccessConfig;
+use crate::grant::{self, Action, Grant, NodeFilter};
 use crate::store::{Account, Store, StoreError};
-use grant::{Action, Grant, NodeFilter};
 use lockout::Lockout;
 use remote::Remote;
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 pub(crate) use rule::Rule;
 
-use crate::estate::service::{Service, ServiceError};
+use crate::service::{Service, ServiceError};
 
 /// The longest answer of the classifier in bytes. Rules with thousands of pinned nodes have some
 /// hundred KiB.

@@ -7,7 +7,7 @@ use orchestrator_api::{ApiError, DeployOptions, DeployRequest, ErrorKind, JobTyp
 use pcp::uri::Certname;
 use pxp::{JsonObject, PuppetRun, Wishes};
 
-use crate::auth::grant::NodeFilter;
+use crate::grant::NodeFilter;
 use crate::store::NewJob;
 use crate::submission::{self, Origin, Prepared};
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use pcp::message::Message;
 use pcp::uri::Certname;
@@ -17,10 +17,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::wall;
 use crate::controller::{Composer, Controller, Counts, Now, Presence, Submission};
+use crate::counts::counts;
 use crate::job::{JobId, Stop};
 use crate::library::Library;
-use crate::metrics::counts;
 use crate::reports::ReportPort;
 use crate::store::{Change, Known, Lookup, Store, StoreError};
 use asks::Asks;
@@ -262,12 +263,6 @@ impl Clock {
             mono: u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn wall() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Dispatcher {

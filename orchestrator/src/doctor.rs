@@ -15,13 +15,13 @@ use pcp_client::doctor::{self, Keys};
 use reqwest::{Method, Url};
 
 use crate::classifier::{GroupError, Groups};
+use crate::clock::wall;
 use crate::config::Config;
-use crate::dispatch::wall;
-use crate::estate::service::{Service, ServiceError, Source};
 use crate::estate::{self, Estate};
 use crate::library::Library;
 use crate::puppetdb::{PuppetDb, PuppetDbError};
 use crate::puppetserver::{PuppetServer, ServerError};
+use crate::service::{Service, ServiceError, Source};
 use crate::store::{self, Contents, StoreError};
 
 const KEYS: Keys = Keys {

@@ -1,20 +1,15 @@
 //! The Puppet estate around us, each part optional: PuppetDB, Puppet Server, and who knows the node
-//! groups. [`service`] is how they are asked; what they are asked is said by `puppetdb`,
+//! groups. [`crate::service`] is how they are asked; what they are asked is said by `puppetdb`,
 //! `puppetserver` and `classifier`.
 
-mod flight;
-pub(crate) mod service;
-
 use std::sync::Arc;
-
-pub(crate) use flight::Flight;
 
 use crate::classifier::Groups;
 use crate::config::{Config, NodeGroups};
 use crate::library::Library;
 use crate::puppetdb::PuppetDb;
 use crate::puppetserver::PuppetServer;
-use service::{Service, Source};
+use crate::service::{Service, Source};
 
 /// Below the directory of the database: the files of tasks that Puppet Server has given.
 const FILES: &str = "task-files";

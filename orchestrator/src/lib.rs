@@ -9,13 +9,17 @@
 pub mod admin;
 mod auth;
 mod classifier;
+mod clock;
 mod code;
 pub mod config;
 mod controller;
+mod counts;
 mod deploy;
 mod dispatch;
 pub mod doctor;
 mod estate;
+mod flight;
+mod grant;
 mod http;
 mod job;
 mod library;
@@ -27,6 +31,7 @@ mod puppetdb;
 mod puppetserver;
 mod reports;
 mod scope;
+mod service;
 mod store;
 mod submission;
 #[cfg(test)]
@@ -237,7 +242,7 @@ impl Bound {
             library,
         } = prepared;
         let identity = Arc::clone(&self.identity);
-        let source: estate::service::Source = Arc::new(move || identity.get());
+        let source: service::Source = Arc::new(move || identity.get());
         let estate = Estate::of(&self.config, &source);
         let server = estate::puppet_server(&self.config, &source, library.clone());
         let code = Code::start(self.config.environments, server).map_err(StartError::Thread)?;

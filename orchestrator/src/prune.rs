@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use daemon::Tasks;
 
-use crate::dispatch::wall;
+use crate::clock::wall;
 use crate::store::Store;
 
 /// How often old jobs are looked for.

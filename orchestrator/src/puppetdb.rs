@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use rows::{Rows, RowsError};
 
-use crate::estate::service::{PUPPETDB, Service, ServiceError, Source, is_worth_a_retry};
+use crate::service::{PUPPETDB, Service, ServiceError, Source, is_worth_a_retry};
 
 /// Where queries go.
 const QUERY: &str = "/pdb/query/v4";

@@ -16,9 +16,9 @@ use reqwest::header::{ACCEPT, HeaderValue};
 use reqwest::{Method, Url};
 use task_data::{Task, TaskName, TaskSummary};
 
-use crate::estate::Flight;
-use crate::estate::service::{Service, ServiceError, Source};
+use crate::flight::Flight;
 use crate::library::Library;
+use crate::service::{Service, ServiceError, Source};
 use files::Files;
 
 /// How long an answer is used again.
@@ -178,7 +178,7 @@ impl PuppetServer {
         Ok(())
     }
 
-    async fn get(&self, path: &str) -> Result<crate::estate::service::Answer, ServiceError> {
+    async fn get(&self, path: &str) -> Result<crate::service::Answer, ServiceError> {
         let json = HeaderValue::from_static("application/json");
         self.service
             .ask(&Method::GET, path, |request| {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use task_data::{InputMethod, ParameterFault, Task};
 use uuid::Uuid;
 
-use crate::auth::grant::NodeFilter;
+use crate::grant::NodeFilter;
 use crate::job::{JobId, PlanId};
 use crate::store::{FileRef, NewJob, NewNode};
 

@@ -9,7 +9,7 @@ use super::lockout::Who;
 use super::password::PasswordError;
 use super::token::{self, CreateError};
 use super::{Access, Denied, Peer, lock, user_revoked};
-use crate::dispatch::wall;
+use crate::clock::wall;
 use crate::store::AccessChange;
 
 /// How long a token that is of no use any more is kept, so that its user is told why.

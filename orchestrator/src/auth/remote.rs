@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::grant::Action;
 use super::{Denied, lock, unauthenticated};
+use crate::grant::Action;
 use crate::store::TokenHash;
 
 /// How long an answer holds: a revoked token is of no use after this.

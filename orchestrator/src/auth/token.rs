@@ -6,7 +6,7 @@ use orchestrator_api::{ApiError, ErrorKind};
 use uuid::Uuid;
 
 use super::{Denied, unauthenticated, user_revoked};
-use crate::dispatch::wall;
+use crate::clock::wall;
 use crate::store::{Account, Store, StoreError, StoredToken, TokenHash};
 
 /// The longest token that is looked at. Ours have 64 characters; tokens of others are not much longer.

@@ -18,10 +18,10 @@ use super::answer::{Answer, Failure, Fallible};
 use super::jobs::{job_id, unknown_job};
 use super::request::{Base, Body};
 use crate::auth::Caller;
-use crate::auth::grant::Action as Permission;
 use crate::controller::Submission;
 use crate::deploy;
 use crate::dispatch::{DispatchHandle, NoAnswer};
+use crate::grant::Action as Permission;
 use crate::job::{Action, JobId, Stop};
 use crate::library::Library;
 use crate::scope;
@@ -74,7 +74,7 @@ pub(super) async fn run_task(
         &origin,
         &permitted,
         timeout,
-        crate::dispatch::wall(),
+        crate::clock::wall(),
     )?;
     accepted(api, base, prepared).await
 }
@@ -118,7 +118,7 @@ pub(super) async fn run_puppet(
         &origin,
         &permitted,
         timeout,
-        crate::dispatch::wall(),
+        crate::clock::wall(),
     )?;
     note_what_is_known(api, &mut prepared).await;
     accepted(api, base, prepared).await

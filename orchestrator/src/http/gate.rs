@@ -11,7 +11,7 @@ use super::Api;
 use super::answer::Failure;
 use super::jobs::job_id;
 use crate::auth::Caller;
-use crate::auth::grant::Action;
+use crate::grant::Action;
 
 /// What stands before an endpoint.
 #[derive(Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::answer::{Answer, Fallible};
 use super::events::next_events;
 use super::request::{Base, Params, Parts};
 use crate::auth::Caller;
-use crate::dispatch::wall;
+use crate::clock::wall;
 use crate::job::JobId;
 use crate::outcome::SENSITIVE;
 use crate::store::{StoredJob, StoredNode};

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Api;
 use crate::auth::Peer;
-use crate::metrics::{counts, text};
+use crate::counts::counts;
+use crate::metrics::text;
 
 /// Answers on the API's own port.
 pub(super) async fn listed(State(api): State<Api>, peer: Option<Extension<Peer>>) -> Response {

@@ -18,7 +18,7 @@ use super::events::event_id;
 use super::jobs::{owner, seconds};
 use super::request::{Base, Body, Params, Parts};
 use crate::auth::Caller;
-use crate::dispatch::wall;
+use crate::clock::wall;
 use crate::job::{JobId, PlanId};
 use crate::store::{NewPlan, PlanEnd, Secret, StoredPlan, StoredPlanEvent};
 use crate::submission::{self, Origin};

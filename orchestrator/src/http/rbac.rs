@@ -11,7 +11,7 @@ use super::Api;
 use super::answer::{Answer, Fallible};
 use super::request::Body;
 use crate::auth::{Caller, Peer};
-use crate::dispatch::wall;
+use crate::clock::wall;
 use crate::store::TokenHash;
 
 /// `POST rbac-api/v1/auth/token`.

@@ -15,7 +15,7 @@ use super::command::{run_puppet, run_task};
 use super::jobs::{job_id, unknown_job};
 use super::request::{Base, Body};
 use crate::auth::Caller;
-use crate::auth::grant::Action;
+use crate::grant::Action;
 use crate::submission::Origin;
 
 /// `POST command/rerun`.

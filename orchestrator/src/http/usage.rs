@@ -9,7 +9,7 @@ use orchestrator_api::{
 use super::Api;
 use super::answer::{Answer, Fallible};
 use super::request::Params;
-use crate::dispatch::wall;
+use crate::clock::wall;
 
 /// How many days are told when the query does not say since when.
 const DAYS: usize = 30;

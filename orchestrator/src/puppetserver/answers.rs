@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use task_data::{FileUri, Metadata, Task, TaskFile, TaskName, TaskSummary};
 
 use super::{MAX_ANSWER, ServerError};
-use crate::estate::service::{Answer, ServiceError};
+use crate::service::{Answer, ServiceError};
 
 /// `GET environments`.
 pub(super) async fn environments(answer: Answer) -> Result<BTreeSet<String>, ServerError> {
@@ -167,7 +167,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::estate::service::Fault;
+    use crate::service::Fault;
 
     fn status(status: u16, reason: &str) -> ServiceError {
         ServiceError::Status {

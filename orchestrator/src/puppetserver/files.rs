@@ -16,9 +16,9 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::ServerError;
-use crate::estate::Flight;
-use crate::estate::service::{Service, ServiceError};
+use crate::flight::Flight;
 use crate::library::{self, Library};
+use crate::service::{Service, ServiceError};
 
 /// A file that has been used this recently is not removed: its job may not be stored yet.
 const YOUNG: Duration = Duration::from_secs(10 * 60);

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError};
-use crate::auth::grant::{Grant, Pattern};
+use crate::grant::{Grant, Pattern};
 
 /// A user as stored. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,7 +301,7 @@ fn grant((action, tasks, nodes): &(String, String, String)) -> Option<Grant> {
 fn columns(grant: &Grant) -> (&'static str, String, String) {
     let nodes: Vec<_> = grant.nodes.iter().map(Pattern::text).collect();
     (
-        grant.action.map_or("*", crate::auth::grant::Action::text),
+        grant.action.map_or("*", crate::grant::Action::text),
         grant.tasks.text().to_owned(),
         nodes.join(","),
     )

@@ -15,9 +15,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::played::{Played, source};
-use crate::estate::service::ServiceError;
 use crate::puppetdb::known::KnownNode;
 use crate::puppetdb::{PuppetDb, PuppetDbError, Query};
+use crate::service::ServiceError;
 
 const QUERY: &str = "/pdb/query/v4";
 

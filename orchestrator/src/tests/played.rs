@@ -9,7 +9,7 @@ use lab_ca::SslDir;
 use reqwest::Url;
 use tokio::net::TcpListener;
 
-use crate::estate::service::Source;
+use crate::service::Source;
 
 /// A service that runs until it is dropped.
 pub(crate) struct Played {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::metrics::counts;
+use crate::counts::counts;
 
 /// How long a connection may take. A host that is up answers within the first second or two.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -173,7 +173,10 @@ impl Service {
                 };
                 let asked = Instant::now();
                 let answer = self.once(address, method, path, &prepare).await;
-                counts().asked(self.name, asked.elapsed(), &answer);
+                let outcome = answer
+                    .as_ref()
+                    .map_or_else(ServiceError::outcome, |_| "answered");
+                counts().asked(self.name, outcome, asked.elapsed());
                 match answer {
                     Ok(answer) => {
                         self.preferred.store(index, Ordering::Relaxed);
@@ -375,6 +378,16 @@ impl Answer {
 }
 
 impl ServiceError {
+    /// What the metrics call it.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Refused { .. } => "refused",
+            Self::Status { .. } => "error",
+            Self::Answer { .. } => "unusable",
+        }
+    }
+
     /// The error, and for a certificate that is refused what its operator can do.
     pub(crate) fn with_remedy(&self) -> String {
         let Self::Refused {
