@@ -1,6 +1,7 @@
 //! What the broker is told: [`Config`] is what is meant, `file` what may be written, `defaults` the
 //! numbers behind what is left out.
 
+mod controller_uri;
 mod defaults;
 mod file;
 mod rules;
@@ -18,10 +19,11 @@ use pcp_client::BrokerAddress;
 use pcp_mesh::Role;
 
 use crate::authorize::rules::{Origin, RuleSet};
-use crate::controllers::ControllerUri;
 use crate::host::EXPECTED_CLIENTS;
-use crate::websocket::Version;
+use crate::version::Version;
 use file::BrokerFile;
+
+pub use controller_uri::ControllerUri;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]

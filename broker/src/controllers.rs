@@ -2,76 +2,22 @@
 //! which it commands agents as far as `controller-allowlist` goes. While none of them is there, agents
 //! are of no use here, and are to go to another broker.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcp::{Certname, ClientType, GoodbyeCode, Uri, v2};
+use pcp::{GoodbyeCode, v2};
 use pcp_client::backoff::{Ended, Redial, STABLE};
-use pcp_client::{Backoff, BrokerAddress, outward};
+use pcp_client::{Backoff, outward};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::authorize::{Kind, kind};
-use crate::driver::Input;
-use crate::gate::Door;
-use crate::session::Context;
-use crate::websocket::{ALL_CONTROLLERS_LOST, dialled};
-
-/// Where a controller waits to be dialled: `wss://HOST:PORT/PATH`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControllerUri {
-    /// Its host and port.
-    pub address: BrokerAddress,
-    /// Its path, with the slash.
-    pub path: String,
-    /// Its address in PCP: `pcp://HOST:PORT/server`.
-    pub uri: Uri,
-}
-
-/// Why a text is not where a controller waits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ControllerUriError {
-    /// It has another form.
-    #[error("a controller is written wss://HOST:PORT/PATH")]
-    Form,
-    /// Host or port are wrong.
-    #[error("{0}")]
-    Address(pcp_client::address::AddressError),
-    /// The host cannot stand in an address of PCP.
-    #[error("the host of a controller is a name or an IPv4 address")]
-    Host,
-}
-
-impl FromStr for ControllerUri {
-    type Err = ControllerUriError;
-
-    fn from_str(text: &str) -> Result<Self, ControllerUriError> {
-        let rest = text
-            .strip_prefix("wss://")
-            .ok_or(ControllerUriError::Form)?;
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let odd = |c: char| !c.is_ascii_graphic() || "?#\"<>".contains(c);
-        if !authority.contains(':') || path.contains(odd) {
-            return Err(ControllerUriError::Form);
-        }
-        let address: BrokerAddress = authority.parse().map_err(ControllerUriError::Address)?;
-        let certname = Certname::parse(authority).map_err(|_| ControllerUriError::Host)?;
-        Ok(Self {
-            address,
-            path: format!("/{path}"),
-            uri: Uri::new(certname, ClientType::server()),
-        })
-    }
-}
-
-impl fmt::Display for ControllerUri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "wss://{}{}", self.address, self.path)
-    }
-}
+use crate::config::ControllerUri;
+use crate::context::Context;
+use crate::gate::{ALL_CONTROLLERS_LOST, Door};
+use crate::input::Input;
+use crate::websocket::dialled;
 
 /// How many of the controllers are there.
 pub(crate) type Present = watch::Sender<usize>;
@@ -168,39 +114,5 @@ async fn send_agents_away(context: &Context) {
         };
         // Without a driver the process is about to end.
         drop(context.inputs.send(close).await);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_what_the_original_s_configuration_has() {
-        let text = "wss://primary.example.com:8143/server";
-        let controller: ControllerUri = text.parse().expect(text);
-        assert_eq!(controller.to_string(), text);
-        assert_eq!(controller.path, "/server");
-        let uri = controller.uri.to_string();
-        assert_eq!(uri, "pcp://primary.example.com:8143/server");
-        assert!(controller.uri.is_dialled());
-        let bare: ControllerUri = "wss://10.0.0.1:1".parse().expect("no path");
-        assert_eq!(bare.path, "/");
-    }
-
-    #[test]
-    fn refuses_what_is_no_controller() {
-        for text in [
-            "",
-            "primary:8143",
-            "ws://primary:8143/server",
-            "wss://primary/server",
-            "wss://primary:0/server",
-            "wss://[::1]:8143/server",
-            "wss://primary:8143/ser ver",
-            "wss://primary:8143/server?a=b",
-        ] {
-            assert!(text.parse::<ControllerUri>().is_err(), "{text:?}");
-        }
     }
 }

@@ -13,7 +13,7 @@ use pcp_mesh::SessionId;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::driver::Input;
+use crate::input::Input;
 use crate::peers::Peers;
 
 /// From one wave to the next.

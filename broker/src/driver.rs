@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcp::{Certname, ClientType, ErrorKind, Frame, Goodbye, GoodbyeCode, LinkFrame, Message, Uri};
+use pcp::{ClientType, ErrorKind, Frame, Goodbye, GoodbyeCode, LinkFrame, Message, Uri};
 use pcp_client::handle::LinkSendError;
-use pcp_client::{ClientHandle, SendError, TrySendError};
+use pcp_client::{SendError, TrySendError};
 use pcp_mesh::{LinkKind, Node, Output, Role, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -17,81 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access_log::AccessLog;
 use crate::authorize::{Origin, Rules};
+use crate::input::{Exit, Input};
 use crate::look::{Known, Question, Received, Seen, Totals, Traffic};
-use crate::outbox::{NotTaken, Outbox};
+use crate::outbox::NotTaken;
 use crate::refusals::Refusals;
-
-/// How much of what happened may wait for the driver. Inline messages have at most 16 KiB, so this is
-/// at most 64 MiB; when it is full, sessions wait and their peers are held back.
-pub(crate) const INPUT_QUEUE: usize = 4096;
 
 /// How many inputs are taken at once.
 const BATCH: usize = 256;
-
-/// What happens on a connection.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A client was welcomed.
-    Client {
-        session: SessionId,
-        uri: Uri,
-        address: SocketAddr,
-        started: u64,
-        outbox: Arc<Outbox>,
-    },
-    /// A link to another broker is open.
-    Link {
-        session: SessionId,
-        broker: Certname,
-        kind: LinkKind,
-        /// Nothing when we have dialled it.
-        address: Option<SocketAddr>,
-        exit: Exit,
-    },
-    /// A message came in.
-    Message {
-        session: SessionId,
-        message: Message,
-    },
-    /// A link frame came in.
-    LinkFrame {
-        session: SessionId,
-        frame: LinkFrame,
-    },
-    /// A session is to be ended from here.
-    Close {
-        session: SessionId,
-        code: GoodbyeCode,
-        reason: String,
-    },
-    /// A message that was taken could not be written in the peer's version of PCP after all.
-    Undeliverable {
-        session: SessionId,
-        message: Message,
-        why: ErrorKind,
-    },
-    /// A session has ended.
-    Closed { session: SessionId },
-    /// Somebody wants to see what there is.
-    Look(Question),
-    /// The broker is being stopped, and these will be told to go elsewhere in a moment.
-    Leaving { sessions: Vec<SessionId> },
-    /// They are told now.
-    Goodbye { sessions: Vec<SessionId> },
-    /// Everybody is told, now and whoever still comes.
-    Drain,
-    /// Whatever waits for somebody goes back to its sender: the broker is about to end.
-    GiveBack,
-}
-
-/// The way out to a peer.
-#[derive(Debug)]
-pub(crate) enum Exit {
-    /// A session that the peer has opened.
-    Session(Arc<Outbox>),
-    /// A primary that we have dialled.
-    Uplink(ClientHandle),
-}
 
 /// The driver's state.
 #[derive(Debug)]

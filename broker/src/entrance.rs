@@ -2,19 +2,22 @@
 //! away the rest as cheaply as it can. In a storm the status pages stay open.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use quinn::{Endpoint, Incoming};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, Limits, MAX_HALF_OPEN, Next, Origin};
+use crate::admission::{Limits, MAX_HALF_OPEN, Next};
+use crate::context::Context;
 use crate::counts::Counts;
 use crate::gate::Door;
-use crate::session::{self, Context};
+use crate::listener::OUT_OF_DESCRIPTORS;
+use crate::places::{Arrival, Place, Places};
+use crate::session;
 use crate::tcp;
 
 /// With so many handshakes under way, a client must first prove that its address is its own, so that a
@@ -29,9 +32,6 @@ const TOLD_AT_ONCE: usize = 64;
 /// a status page, fetching a file.
 const MAX_REQUESTS: usize = 1024;
 
-/// How long to wait when the process has no descriptor left for another connection.
-pub(crate) const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
-
 /// What the broker takes connections from.
 #[derive(Debug)]
 pub(crate) struct Entrance {
@@ -44,27 +44,6 @@ pub(crate) struct Entrance {
     places: Arc<Places>,
     requests: Arc<Semaphore>,
     told: Arc<Semaphore>,
-}
-
-/// A connection that nothing was done for yet.
-#[derive(Debug)]
-enum Arrival {
-    Quic(Box<Incoming>),
-    Tcp(TcpStream, SocketAddr),
-}
-
-/// The places of handshakes, shared with those who hold one.
-#[derive(Debug)]
-struct Places {
-    admission: Mutex<Admission<Arrival>>,
-    freed: Notify,
-}
-
-/// A place among the handshakes that are under way; free again when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    origin: Origin,
-    places: Arc<Places>,
 }
 
 impl Entrance {
@@ -82,10 +61,7 @@ impl Entrance {
             tcp_after: None,
             context,
             sessions,
-            places: Arc::new(Places {
-                admission: Mutex::new(Admission::new(Limits::of(rate))),
-                freed: Notify::new(),
-            }),
+            places: Arc::new(Places::new(Limits::of(rate))),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             told: Arc::new(Semaphore::new(TOLD_AT_ONCE)),
         }
@@ -115,7 +91,7 @@ impl Entrance {
                     None => return,
                 },
                 accepted = connection(self.tcp.as_ref(), self.tcp_after) => self.tcp_arrival(accepted),
-                () = places.freed.notified() => {}
+                () = places.freed() => {}
                 () = time(due) => {}
             }
         }
@@ -160,13 +136,9 @@ impl Entrance {
         loop {
             let next = self.places.lock().next(Instant::now());
             match next {
-                Next::Begin(origin, arrival) => self.begin(
-                    arrival,
-                    Place {
-                        origin,
-                        places: Arc::clone(&self.places),
-                    },
-                ),
+                Next::Begin(origin, arrival) => {
+                    self.begin(arrival, Places::hold(&self.places, origin));
+                }
                 Next::Late(arrival) => self.turn_away(arrival),
                 Next::At(due) => return Some(due),
                 Next::Nothing => return None,
@@ -217,31 +189,6 @@ impl Entrance {
 
     fn counts(&self) -> &Counts {
         &self.context.counts
-    }
-}
-
-impl Arrival {
-    /// Hangs up. A client over QUIC knows what that means.
-    fn refuse(self) {
-        if let Self::Quic(incoming) = self {
-            incoming.refuse();
-        }
-    }
-}
-
-impl Places {
-    /// Never held over an await; the numbers are right at every step.
-    fn lock(&self) -> MutexGuard<'_, Admission<Arrival>> {
-        self.admission
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.lock().left(self.origin);
-        self.places.freed.notify_one();
     }
 }
 

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+/// What those who come, or must go, are told while no controller is there: the original's words.
+pub(crate) const ALL_CONTROLLERS_LOST: &str = "All controllers disconnected.";
+
 /// How the broker stands towards clients over WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {

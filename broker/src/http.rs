@@ -24,11 +24,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::content;
+use crate::context::Context;
 use crate::gate::Door;
 use crate::operator::{self, View};
-use crate::session::Context;
-use crate::tcp::Peer;
-use crate::websocket::Version;
+use crate::version::Version;
 use body::Answer;
 
 pub(crate) use plain::serve as serve_metrics;
@@ -47,6 +46,19 @@ const SHUT_SECONDS: u32 = 5;
 
 /// Where files are asked for.
 const CONTENT: &str = "/content/";
+
+/// A connection whose client is known, as far as it wants to be.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) address: SocketAddr,
+    /// The CN of its verified certificate; nothing when it has shown none, or one without a certname.
+    pub(crate) certname: Option<Certname>,
+    /// Its verified chain.
+    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
+    /// By whom it was verified.
+    pub(crate) identity: Arc<Identity>,
+}
 
 /// A connection that has become a WebSocket.
 #[derive(Debug)]

@@ -2,11 +2,11 @@
 //! routes messages that it cannot read, and tells other brokers who is connected.
 //!
 //! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (the socket),
-//! `admission` (who comes in when, pure), `entrance` (lets them in), `session` (one connection), `outbox` (what waits for it), `peers` (who has
-//! one, and may not any more), `driver` (the only owner of the mesh),
-//! `uplink` (a compiler's link to its primaries), [`controllers`] (those that wait to
+//! `admission` (who comes in when, pure), `entrance` (lets them in), `context` (what all sessions share), `session` (one connection), `outbox` (what waits for it), `peers` (who has
+//! one, and may not any more), `input` (what happens), `driver` (the only owner of the mesh),
+//! `uplink` (a compiler's link to its primaries), `controllers` (those that wait to
 //! be dialled), `content` (files on their way). Over TCP: `tcp`
-//! (connections), `http` (what is asked), [`websocket`] (a session of an existing peer). To watch it:
+//! (connections), `http` (what is asked), `websocket` (a session of an existing peer). To watch it:
 //! `metrics`, `look` (what the driver shows), [`operator`], `refusals`, `access_log`.
 
 mod access_log;
@@ -15,7 +15,8 @@ pub mod authorize;
 mod budget;
 pub mod config;
 mod content;
-pub mod controllers;
+mod context;
+mod controllers;
 pub mod counts;
 pub mod doctor;
 mod drain;
@@ -25,18 +26,21 @@ pub mod explain;
 mod gate;
 pub mod host;
 mod http;
+mod input;
 mod listener;
 mod look;
 mod metrics;
 pub mod operator;
 mod outbox;
 mod peers;
+mod places;
 mod refusals;
 mod session;
 mod tally;
 mod tcp;
 mod uplink;
-pub mod websocket;
+mod version;
+mod websocket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -59,20 +63,21 @@ use authorize::Rules;
 use budget::Budget;
 use config::Config;
 use content::{Cache, Relay};
+use context::{Context, SessionIds, Starts};
 use controllers::Present;
 use counts::Counts;
-use driver::{Driver, INPUT_QUEUE, Input};
+use driver::Driver;
 use entrance::Entrance;
 use gate::{Door, Gate};
 use host::Host;
+use input::{INPUT_QUEUE, Input};
 use listener::Bound;
 pub use listener::ListenError;
 use peers::Peers;
 use refusals::Refusals;
-use session::{Context, SessionIds};
 use tally::Tally;
 use uplink::Expected;
-use websocket::Starts;
+pub use version::Version;
 
 /// How long the rest has after that.
 const LAST: Duration = Duration::from_secs(2);

@@ -28,6 +28,9 @@ const CLIENT_SEND_WINDOW: u64 = 1024 * 1024;
 /// only ids of our own making cause it, so it multiplies nothing.
 const RESET_INTERVAL: Duration = Duration::from_micros(100);
 
+/// How long to wait when the process has no descriptor left for another connection.
+pub(crate) const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+
 /// Why the broker cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {

@@ -2,17 +2,10 @@
 //! other, so what it shows is of one moment, and whoever asks waits in the same line.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use pcp::{Certname, ErrorKind, MessageType, Uri};
 use pcp_mesh::{Counters, SessionId, Sizes};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
-
-use crate::driver::Input;
-
-/// How long an answer may take. A driver that has so much to do must not gather askers besides.
-const PATIENCE: Duration = Duration::from_secs(5);
+use tokio::sync::oneshot;
 
 /// What can be asked.
 #[derive(Debug)]
@@ -119,20 +112,6 @@ impl Received {
                 .map(|(outcome, count)| (*name, outcome, *count))
         })
     }
-}
-
-/// Asks the driver; nothing when it does not answer in time.
-pub(crate) async fn ask<T>(
-    inputs: &mpsc::Sender<Input>,
-    question: impl FnOnce(oneshot::Sender<T>) -> Question,
-) -> Option<T> {
-    let (sender, answer) = oneshot::channel();
-    let asked = async {
-        let input = Input::Look(question(sender));
-        inputs.send(input).await.ok()?;
-        answer.await.ok()
-    };
-    timeout(PATIENCE, asked).await.ok()?
 }
 
 #[cfg(test)]

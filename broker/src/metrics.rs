@@ -12,16 +12,17 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use crate::content::Held;
-use crate::driver::INPUT_QUEUE;
+use crate::context::Context;
 use crate::gate::Door;
-use crate::look::{self, Question, Received, Totals};
+use crate::input;
+use crate::input::INPUT_QUEUE;
+use crate::look::{Question, Received, Totals};
 use crate::peers::{Line, Peer};
-use crate::session::Context;
-use crate::websocket::Version;
+use crate::version::Version;
 
 /// All metrics as of now; nothing when the driver does not answer in time.
 pub(crate) async fn text(context: &Context) -> Option<String> {
-    let totals = look::ask(&context.inputs, Question::Totals).await?;
+    let totals = input::ask(&context.inputs, Question::Totals).await?;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Process));
     let own = registry.sub_registry_with_prefix("pcp_broker");

@@ -12,10 +12,11 @@ use jiff::Timestamp;
 use pcp_mesh::SessionId;
 use serde::{Deserialize, Serialize};
 
-use crate::look::{self, Known, Question, Seen};
+use crate::context::Context;
+use crate::input;
+use crate::look::{Known, Question, Seen};
 use crate::metrics;
 use crate::peers::{Line, Peer};
-use crate::session::Context;
 
 pub use ask::{AskError, connections, inventory};
 pub use print::{Filter, connections as print_connections, inventory as print_inventory};
@@ -77,7 +78,7 @@ pub struct Client {
 pub(crate) async fn answer(view: View, context: &Context) -> Option<String> {
     let text = match view {
         View::Connections => {
-            let seen = look::ask(&context.inputs, Question::Sessions).await?;
+            let seen = input::ask(&context.inputs, Question::Sessions).await?;
             let peers: HashMap<SessionId, Peer> = context.peers.all().into_iter().collect();
             let rows = seen.iter().map(|seen| {
                 let peer = peers.get(&seen.session);
@@ -88,7 +89,7 @@ pub(crate) async fn answer(view: View, context: &Context) -> Option<String> {
             serde_json::to_string(&rows)
         }
         View::Inventory => {
-            let known = look::ask(&context.inputs, Question::Inventory).await?;
+            let known = input::ask(&context.inputs, Question::Inventory).await?;
             let own = context.certname.as_str();
             let mut rows: Vec<Client> = known.into_iter().map(|known| client(known, own)).collect();
             rows.sort_by(|a, b| a.uri.cmp(&b.uri));

@@ -18,9 +18,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::counts::Counts;
-use crate::driver::Input;
+use crate::input::Input;
 use crate::outbox::Outbox;
-use crate::websocket::Version;
+use crate::version::Version;
 
 /// How often peers are looked at although no file has changed: their own time may be over.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);

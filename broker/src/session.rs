@@ -7,100 +7,29 @@ mod pipe;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use identity::Current;
-use pcp::{Certname, Goodbye, GoodbyeCode};
+use pcp::{Goodbye, GoodbyeCode};
 use pcp_client::stream::StreamError;
 use pcp_client::transport;
-use pcp_mesh::{LinkKind, SessionId};
+use pcp_mesh::LinkKind;
 use quinn::{Incoming, SendStream, WriteError};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::access_log::AccessLog;
-use crate::authorize::{Kind, Rules};
-use crate::budget::Budget;
-use crate::content::Relay;
-use crate::counts::Counts;
+use crate::authorize::Kind;
+use crate::context::{Context, Registered, stopping};
 use crate::drain;
-use crate::driver::{Exit, Input};
-use crate::entrance::Place;
-use crate::gate::Gate;
-use crate::listener::Server;
-use crate::outbox::Outbox;
-use crate::peers::{self, Line, Peer, Peers};
-use crate::refusals::Refusals;
-use crate::tally::Tally;
-use crate::tcp::Tls;
-use crate::websocket::{Starts, Version};
+use crate::input::{Exit, Input};
+use crate::peers::{self, Line, Peer};
+use crate::places::Place;
+use crate::version::Version;
 use open::{Opened, open};
 use pipe::Pipe;
 
 /// How long we wait at the end until the goodbye has arrived.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// What all sessions share.
-#[derive(Debug)]
-pub(crate) struct Context {
-    /// Whom we trust, as of now.
-    pub(crate) identity: Arc<Current>,
-    /// How connections are accepted, as of now.
-    pub(crate) server: Server,
-    /// Everybody who has a session.
-    pub(crate) peers: Arc<Peers>,
-    /// How many connections each certificate has.
-    pub(crate) tally: Arc<Tally>,
-    pub(crate) counts: Arc<Counts>,
-    pub(crate) refusals: Arc<Refusals>,
-    pub(crate) access_log: AccessLog,
-    /// The broker's own certname.
-    pub(crate) certname: Certname,
-    /// Product and version.
-    pub(crate) software: String,
-    pub(crate) rules: Arc<Rules>,
-    /// The largest body in bytes.
-    pub(crate) max_message: usize,
-    pub(crate) inputs: mpsc::Sender<Input>,
-    pub(crate) ids: Arc<SessionIds>,
-    pub(crate) budget: Budget,
-    pub(crate) relay: Arc<Relay>,
-    /// How connections over TCP are accepted, as of now.
-    pub(crate) tls: Tls,
-    /// Whether WebSocket clients may come in.
-    pub(crate) gate: Gate,
-    /// The versions of PCP that are spoken over WebSocket.
-    pub(crate) versions: Vec<Version>,
-    /// How long a WebSocket may be silent.
-    pub(crate) websocket_idle: Duration,
-    pub(crate) starts: Starts,
-    /// Who may read metrics, beside the broker itself.
-    pub(crate) metrics_allowlist: Vec<Certname>,
-    /// Where the tasks of single messages and files run.
-    pub(crate) tasks: daemon::Tasks,
-}
-
-impl Context {
-    /// Whether whoever has shown this certificate may read metrics.
-    pub(crate) fn may_read_metrics(&self, caller: Option<&Certname>) -> bool {
-        caller.is_some_and(|certname| {
-            *certname == self.certname || self.metrics_allowlist.contains(certname)
-        })
-    }
-}
-
-/// Numbers for sessions, unique in the life of the process.
-#[derive(Debug, Default)]
-pub(crate) struct SessionIds(AtomicU64);
-
-impl SessionIds {
-    pub(crate) fn next(&self) -> SessionId {
-        SessionId(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
 
 /// How a session ended.
 #[derive(Debug)]
@@ -115,22 +44,6 @@ enum End {
     Closed,
     /// The driver has ended, and the process is about to.
     Stopping,
-}
-
-/// Whatever ends the session, a panic of its task included: nobody sends to it or asks it any more.
-pub(crate) struct Registered<'a> {
-    pub(crate) session: SessionId,
-    pub(crate) outbox: &'a Outbox,
-    pub(crate) relay: &'a Relay,
-    pub(crate) peers: &'a Peers,
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        self.outbox.abandon();
-        self.relay.remove(self.session);
-        self.peers.remove(self.session);
-    }
 }
 
 /// Serves a connection to its end. `place` is held until it has said hello.
@@ -320,13 +233,6 @@ async fn farewell(send: &mut SendStream, goodbye: Bytes) -> Result<(), WriteErro
     drop(send.finish());
     drop(send.stopped().await);
     Ok(())
-}
-
-pub(crate) fn stopping() -> Goodbye {
-    Goodbye {
-        code: GoodbyeCode::GoingAway,
-        reason: "the broker is being stopped".to_owned(),
-    }
 }
 
 #[cfg(test)]

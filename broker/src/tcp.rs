@@ -7,22 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use identity::{Current, Derived, Identity, TlsVersions};
-use pcp::Certname;
-use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::entrance::Place;
-use crate::http;
+use crate::context::{Context, Tls};
+use crate::http::{self, Peer};
 use crate::listener::ListenError;
+use crate::places::Place;
 use crate::refusals::Cause;
-use crate::session::Context;
 use crate::websocket;
 
 /// How many connections the kernel keeps for us, so that a reconnect storm is not refused.
@@ -33,22 +30,6 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long it may take to say that somebody may not come in.
 const TELLING_DEADLINE: Duration = Duration::from_secs(10);
-
-/// A connection whose client is known, as far as it wants to be.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    pub(crate) stream: TlsStream<TcpStream>,
-    pub(crate) address: SocketAddr,
-    /// The CN of its verified certificate; nothing when it has shown none, or one without a certname.
-    pub(crate) certname: Option<Certname>,
-    /// Its verified chain.
-    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
-    /// By whom it was verified.
-    pub(crate) identity: Arc<Identity>,
-}
-
-/// How connections are accepted, made anew when our certificates are replaced.
-pub(crate) type Tls = Derived<Arc<ServerConfig>>;
 
 /// A client may come without a certificate, to be told so in words that it understands; existing
 /// agents know TLS 1.2 only.

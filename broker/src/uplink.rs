@@ -8,8 +8,8 @@ use pcp_client::{ClientHandle, Event};
 use pcp_mesh::{LinkKind, SessionId};
 use tokio::sync::mpsc;
 
-use crate::driver::{Exit, Input};
-use crate::session::SessionIds;
+use crate::context::SessionIds;
+use crate::input::{Exit, Input};
 
 /// Passes on what happens on a link until the client ends. Each session of the link has a number of
 /// its own, so that nothing of an old one is taken for the new.

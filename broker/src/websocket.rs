@@ -3,6 +3,7 @@
 
 pub(crate) mod dialled;
 mod gateway;
+mod goodbye;
 mod open;
 mod read;
 mod write;
@@ -10,8 +11,7 @@ mod write;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use pcp::websocket::Side;
 use pcp::{Certname, Goodbye, GoodbyeCode, Uri};
@@ -25,47 +25,21 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::Input;
+use crate::context::{Context, Registered, stopping};
+use crate::gate::ALL_CONTROLLERS_LOST;
 use crate::gate::Door;
 use crate::http::Upgraded;
+use crate::input::Input;
 use crate::outbox::Outbox;
 use crate::peers::{self, Line, Peer};
-use crate::session::{Context, Registered, stopping};
+use crate::version::Version;
+use goodbye::close;
 use open::Opened;
-use write::close;
 
 /// How long the end may take: our close frame out, the peer's in.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Which language a session speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// PCP 1: binary messages of chunks.
-    One,
-    /// PCP 2: text messages.
-    Two,
-    /// Our own: binary messages of QUIC's frames.
-    Native,
-}
-
 type Reader = WebSocketReader<ReadHalf<TlsStream<TcpStream>>>;
-
-/// Orders the sessions of peers that do not: the later connection supersedes the earlier one.
-#[derive(Debug, Default)]
-pub(crate) struct Starts(AtomicU64);
-
-impl Starts {
-    /// Milliseconds since 1970, and later than every one before.
-    fn next_start(&self) -> u64 {
-        let now = wall_clock();
-        let before = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-                Some(now.max(last.saturating_add(1)))
-            });
-        now.max(before.unwrap_or_default().saturating_add(1))
-    }
-}
 
 /// How a session ended.
 #[derive(Debug)]
@@ -257,9 +231,6 @@ where
     end
 }
 
-/// What those who come, or must go, are told while no controller is there: the original's words.
-pub(crate) const ALL_CONTROLLERS_LOST: &str = "All controllers disconnected.";
-
 /// Ends the connection so that our last words arrive: closing a socket with unread bytes in it would
 /// take them back.
 async fn farewell<R, W>(reader: &mut WebSocketReader<R>, mut writer: WebSocketWriter<W>)
@@ -282,14 +253,6 @@ fn split(
 ) {
     let (read, write) = tokio::io::split(stream);
     (read, WebSocketWriter::new(write, Side::Server))
-}
-
-/// Milliseconds since 1970.
-fn wall_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 /// A broker's own address for its messages.

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Answer;
 use super::{HEAD_DEADLINE, MAX_HEAD, MAX_HEADERS, metrics, say};
-use crate::entrance::OUT_OF_DESCRIPTORS;
-use crate::session::Context;
+use crate::context::Context;
+use crate::listener::OUT_OF_DESCRIPTORS;
 
 /// How many collectors may be connected at a time; the next wait in the kernel's queue.
 const MAX_COLLECTORS: usize = 8;

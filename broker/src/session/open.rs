@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use identity::{Identity, IdentityError};
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
@@ -17,13 +17,14 @@ use pcp_mesh::SessionId;
 use quinn::{Connection, ConnectionError, Incoming, SendStream, WriteError};
 use tokio::time::timeout;
 
-use super::{Context, FAREWELL, farewell};
+use super::{FAREWELL, farewell};
 use crate::authorize::{Kind, Refused};
+use crate::context::{Context, wall_clock};
+use crate::gate::ALL_CONTROLLERS_LOST;
 use crate::gate::Door;
 use crate::outbox::{AGENT_BYTES, AGENT_LARGE, CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
 use crate::refusals::Cause;
 use crate::tally::{self, Counted};
-use crate::websocket::ALL_CONTROLLERS_LOST;
 
 /// How long the handshake may take, from the first packet that we have seen.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -249,13 +250,5 @@ async fn greet(
         frames,
         send,
         outbox: Arc::new(outbox),
-    })
-}
-
-/// Milliseconds since 1970.
-fn wall_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
 }

@@ -21,10 +21,11 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{Context, End, FAREWELL, farewell};
+use super::{End, FAREWELL, farewell};
 use crate::budget::Allowance;
 use crate::content;
-use crate::driver::Input;
+use crate::context::Context;
+use crate::input::Input;
 use crate::outbox::Outbox;
 
 /// How long a peer may take no byte of the session stream while bytes wait. It is alive (QUIC would

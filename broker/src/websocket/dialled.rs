@@ -8,9 +8,10 @@ use pcp::{FrameReader, ServerSession, Uri};
 use pcp_client::outward::Outward;
 
 use super::open::{Native, Opened};
-use super::{Version, serve_opened};
+use super::serve_opened;
+use crate::context::Context;
 use crate::outbox::{CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
-use crate::session::Context;
+use crate::version::Version;
 
 /// Serves it to its end. It was verified by `identity`.
 pub(crate) async fn serve(

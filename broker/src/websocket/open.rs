@@ -5,13 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use identity::Identity;
 use pcp::frame::{self, max_message_payload};
 use pcp::websocket::{Incoming, Opcode, Side};
-use pcp::{
-    ClientType, Frame, FrameReader, Goodbye, GoodbyeCode, ServerEvent, ServerSession, Uri, v1, v2,
-};
+use pcp::{ClientType, Frame, FrameReader, ServerEvent, ServerSession, Uri, v1, v2};
 use pcp_client::websocket::{WebSocketFault, WebSocketReader, WebSocketWriter};
 use pcp_mesh::SessionId;
 use rustls_pki_types::CertificateDer;
@@ -20,15 +18,18 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::write::close;
-use super::{ALL_CONTROLLERS_LOST, Reader, Version, farewell, split, wall_clock};
+use super::goodbye::close;
+use super::{Reader, farewell, split};
 use crate::authorize::{Kind, Refused};
+use crate::context::Context;
+use crate::context::wall_clock;
+use crate::gate::ALL_CONTROLLERS_LOST;
 use crate::gate::Door;
 use crate::http::Upgraded;
 use crate::outbox::{AGENT_BYTES, AGENT_LARGE, CONTROLLER_BYTES, CONTROLLER_LARGE, Outbox};
 use crate::refusals::Cause;
-use crate::session::Context;
 use crate::tally::Counted;
+use crate::version::Version;
 
 /// How long one of our own clients may take to say hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -313,22 +314,4 @@ async fn welcome(
     pcp::websocket::push_frame(&mut out, Opcode::Binary, &[&welcome], None);
     let sent = writer.write(&out.freeze()).await;
     sent.map_err(|_| OpenError::Welcome(uri.clone()))
-}
-
-/// A goodbye as a close frame says it: the originals' codes and texts where they have some.
-pub(super) fn close_of(goodbye: &Goodbye) -> (u16, String) {
-    let code = u16::try_from(u32::from(goodbye.code)).unwrap_or(1011);
-    let reason = match goodbye.code {
-        GoodbyeCode::Superseded => "Superseded.".to_owned(),
-        GoodbyeCode::Unavailable if goodbye.reason == "connection limit exceeded" => {
-            "Connection limit exceeded.".to_owned()
-        }
-        _ => goodbye.reason.clone(),
-    };
-    (code, reason)
-}
-
-/// A goodbye as a frame of our own.
-pub(super) fn goodbye_frame(goodbye: Goodbye) -> Bytes {
-    frame::to_bytes(&Frame::Goodbye(goodbye))
 }

@@ -12,10 +12,11 @@ use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout_at};
 
 use super::open::Native;
-use super::{End, Session, Version};
+use super::{End, Session};
 use crate::authorize::{Kind, kind};
 use crate::budget::Share;
-use crate::driver::Input;
+use crate::input::Input;
+use crate::version::Version;
 
 /// How long one large message may take: 64 MiB at some 4 Mbit/s.
 const LARGE_DEADLINE: Duration = Duration::from_secs(120);

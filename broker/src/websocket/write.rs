@@ -4,15 +4,16 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use pcp::message::INLINE_LIMIT;
-use pcp::websocket::{Opcode, close_payload, push_frame};
+use pcp::websocket::{Opcode, push_frame};
 use pcp::{ErrorKind, Frame, Message, frame, v1, v2};
 use pcp_client::websocket::WebSocketWriter;
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
-use super::open::{close_of, goodbye_frame};
-use super::{End, FAREWELL, Session, Version};
-use crate::driver::Input;
+use super::goodbye::{close, close_of, goodbye_frame};
+use super::{End, FAREWELL, Session};
+use crate::input::Input;
+use crate::version::Version;
 
 /// How much is collected for one write at most: a few TLS records.
 const COALESCE: usize = 64 * 1024;
@@ -23,20 +24,6 @@ struct Encoded {
     head: Bytes,
     body: Bytes,
     tail: &'static str,
-}
-
-/// The last frame, where it can still be understood. A courtesy.
-pub(super) async fn close<W: AsyncWrite + Unpin>(
-    writer: &mut WebSocketWriter<W>,
-    code: u16,
-    reason: &str,
-) {
-    if writer.is_whole() {
-        let mut out = BytesMut::new();
-        let payload = close_payload(code, reason);
-        push_frame(&mut out, Opcode::Close, &[&payload], writer.key());
-        drop(timeout(FAREWELL, writer.write(&out)).await);
-    }
 }
 
 impl Session<'_> {

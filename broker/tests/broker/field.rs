@@ -11,8 +11,8 @@ use pcp::{
     Message, MessageId, MessageType, Target, Uri, body,
 };
 use pcp_broker::Broker;
+use pcp_broker::Version;
 use pcp_broker::config::{Config, Transports};
-use pcp_broker::websocket::Version;
 use pcp_client::{Backoff, BrokerAddress, ClientConfig, ClientHandle, Event};
 use pcp_mesh::Role;
 use tempfile::TempDir;

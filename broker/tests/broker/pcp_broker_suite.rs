@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::field::{Field, Running, message};
 use crate::foreign::{Closed, Foreign, PREFIX, chunks, envelope};
-use pcp_broker::websocket::Version;
+use pcp_broker::Version;
 use uuid::Uuid;
 
 const REQUEST: &str = "rpc_blocking_request";
