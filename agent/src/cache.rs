@@ -24,10 +24,13 @@ use tokio::sync::Semaphore;
 
 use crate::bounds::{Bounds, Entry, before};
 use crate::disk::{self, Disk, DiskError};
-use crate::modules::apply;
 use crate::modules::source::Source;
 use crate::primaries::Primaries;
 pub use download::DownloadError;
+
+/// Where Puppet's plugins lie below the cache, each environment's in a directory of its name: `apply prep`
+/// puts them there.
+pub const PLUGINS: &str = "plugins";
 
 /// What a file is called while it is fetched.
 const PART: &str = ".part-";
@@ -173,7 +176,7 @@ impl Cache {
                 removable,
             });
         }
-        entries.extend(plugins(&self.dir.join(apply::PLUGINS), now)?);
+        entries.extend(plugins(&self.dir.join(PLUGINS), now)?);
         gone.extend(
             bounds
                 .excess(entries, now)

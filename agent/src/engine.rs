@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pcp::Uri;
-use pxp::{KilledBy, StopState, TransactionId};
+use pxp::{StopState, TransactionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -256,7 +256,7 @@ impl Engine {
                 transaction,
                 started,
             } => {
-                self.leave(transaction.id(), stop_state(transaction.outcome(), started));
+                self.leave(transaction.id(), transaction.outcome().stopped(started));
                 log_end(&transaction);
                 self.finish(transaction);
             }
@@ -533,16 +533,6 @@ impl Engine {
             runner.disk().run(work).await.ok();
             drop(turn);
         });
-    }
-}
-
-/// What a wish to stop comes to whose process ended so.
-pub(crate) fn stop_state(outcome: &Outcome, started: bool) -> StopState {
-    match outcome {
-        _ if !started => StopState::NotStarted,
-        Outcome::Ran(ran) if ran.took.killed_by == Some(KilledBy::Stop) => StopState::Stopped,
-        // It ended just then, by itself or by its time limit.
-        Outcome::Ran(_) | Outcome::Failed(_) => StopState::Finished,
     }
 }
 

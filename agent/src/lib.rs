@@ -249,7 +249,7 @@ fn node(config: &Config, identity: &Identity) -> Node {
         tls: config.tls.clone(),
         primaries: config.downloads.primaries.clone(),
         proxy: config.downloads.proxy.clone(),
-        plugins: config.cache_dir.join(modules::apply::PLUGINS),
+        plugins: config.cache_dir.join(cache::PLUGINS),
     }
 }
 

@@ -24,11 +24,11 @@ use pcp::Digest;
 use pxp::{JsonObject, OutputRequest, StatusQuery, StopRequest, Wishes};
 use serde::de::DeserializeOwned;
 
-use apply::Apply;
+use apply::{Apply, CannotApply};
 use command::Command;
 use external::{Call, CallError, External};
 use file::Download;
-use launch::{Launch, LaunchError, Place};
+use launch::{Launch, Place};
 use puppet::Puppet;
 use sandbox::Delivery;
 use script::Script;
@@ -83,6 +83,17 @@ pub enum Purpose {
     /// To put files where they are wanted, below `/tmp` too. One that could not be had may be there
     /// already.
     ToPutFiles,
+}
+
+/// Why a process cannot be started as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// A task's parameters cannot be handed over.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// Puppet cannot do it on this node.
+    #[error(transparent)]
+    Apply(#[from] CannotApply),
 }
 
 /// Any action.

@@ -13,7 +13,7 @@ use pxp::{
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::engine::{Command, EngineHandle};
+use crate::engine::handle::{Command, EngineHandle};
 use crate::results::{self, About, NoResult};
 use crate::runner::Runner;
 use crate::transaction::{Notify, Outcome, Request};

@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{Cache, CacheError};
 use crate::confinement::{Confinement, RunAsError};
 use crate::disk::{Disk, DiskError};
-use crate::engine;
 use crate::gate::Granted;
-use crate::modules::launch::{Kind, Launch, LaunchError, Node, Place};
+use crate::modules::LaunchError;
+use crate::modules::launch::{Kind, Launch, Node, PATH, Place};
 use crate::modules::{Process, Purpose};
 use crate::results::{self, About, Form, NoResult};
 use crate::spool::{Durability, Spool, SpoolError};
@@ -37,10 +37,6 @@ const STAGING: &str = "task";
 
 /// Where tasks start, as those of the original do when it runs as a service.
 const WORKING_DIRECTORY: &str = "/";
-
-/// Where tasks find programs: what a login of root has, and Puppet's own.
-pub const PATH: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/puppetlabs/bin";
 
 /// What tasks are run with.
 #[derive(Debug, Clone)]
@@ -289,7 +285,7 @@ impl Runner {
                 Ok((outcome, flushing)) => (outcome, true, flushing),
                 Err(error) => (Outcome::Failed(did_not_run(&error)), false, None),
             };
-        let state = engine::stop_state(&outcome, started);
+        let state = outcome.stopped(started);
         let max_result = self.0.settings.max_result;
         let collect = move || {
             let result = results::of(&directory, &outcome, &about, max_result);

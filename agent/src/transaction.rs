@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pcp::{MessageId, Uri};
-use pxp::{KilledBy, Profile, TransactionId};
+use pxp::{KilledBy, Profile, StopState, TransactionId};
 
 use crate::digest::RequestDigest;
 
@@ -64,6 +64,19 @@ pub enum Outcome {
     Ran(Ran),
     /// There is no result, and this is why: for a person, saying what to do about it.
     Failed(String),
+}
+
+impl Outcome {
+    /// What a wish to stop comes to whose process, if it was started at all, ended so.
+    #[must_use]
+    pub fn stopped(&self, started: bool) -> StopState {
+        match self {
+            _ if !started => StopState::NotStarted,
+            Self::Ran(ran) if ran.took.killed_by == Some(KilledBy::Stop) => StopState::Stopped,
+            // It ended just then, by itself or by its time limit.
+            Self::Ran(_) | Self::Failed(_) => StopState::Finished,
+        }
+    }
 }
 
 /// How the process ended, and how much it wrote.

@@ -17,9 +17,6 @@ use super::puppet::{self, NoPuppet};
 /// What the module is called in requests.
 pub const MODULE: &str = "apply";
 
-/// Where plugins lie below the task cache, each environment's in a directory of its name.
-pub const PLUGINS: &str = "plugins";
-
 /// The longest name of an environment: that of a directory.
 const MAX_ENVIRONMENT: usize = 255;
 
@@ -139,7 +136,7 @@ impl Apply {
     /// [`CannotApply`] when this node has not what it needs.
     pub fn launch(&self, place: &Place<'_>) -> Result<Launch, CannotApply> {
         let node = place.node;
-        let path = OsStr::new(crate::runner::PATH);
+        let path = OsStr::new(super::launch::PATH);
         let puppet = puppet::find(node.puppet.as_deref(), path)?;
         let ruby = ruby_of(&puppet, path).ok_or(CannotApply::NoRuby(puppet))?;
         let plugins = node.plugins.join(self.environment());

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use pcp::Certname;
 use sandbox::Delivery;
 
-use super::apply::CannotApply;
-use super::task::TaskError;
 use crate::config::PrimaryUri;
+
+/// Where tasks find programs: what a login of root has, and Puppet's own.
+pub const PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/puppetlabs/bin";
 
 /// What is started.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,15 +80,4 @@ impl Node {
             plugins: "/cache/plugins".into(),
         }
     }
-}
-
-/// Why a process cannot be started as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LaunchError {
-    /// A task's parameters cannot be handed over.
-    #[error(transparent)]
-    Task(#[from] TaskError),
-    /// Puppet cannot do it on this node.
-    #[error(transparent)]
-    Apply(#[from] CannotApply),
 }

@@ -177,7 +177,7 @@ impl Task {
         let delivery = self.delivery(Some(place.staging))?;
         let program = place.staging.join(self.executable());
         if self.executable.name.ends_with(".pp") && !has_interpreter(&program) {
-            let path = OsStr::new(crate::runner::PATH);
+            let path = OsStr::new(super::launch::PATH);
             let puppet = puppet::find(place.node.puppet.as_deref(), path)?;
             return Ok(Launch {
                 program: puppet,
