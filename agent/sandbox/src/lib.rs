@@ -21,6 +21,7 @@ pub mod profile;
 mod report;
 mod run_dir;
 mod support;
+mod user;
 
 pub use delivery::{Delivery, DeliveryError, MAX_DELIVERY};
 pub use host::{
@@ -28,10 +29,10 @@ pub use host::{
     start, stop,
 };
 pub use plan::{
-    CgroupLimits, Containment, DecodeError, Jail, Job, Plan, PlanError, Stage, Step, User, UserIds,
-    plan,
+    CgroupLimits, Containment, DecodeError, Jail, Job, Plan, PlanError, Stage, Step, User, plan,
 };
 pub use policy::{Limits, Paths, Policy, Profile, RunAs};
 pub use report::{KilledBy, Outcome, Report, Usage};
 pub use run_dir::{ReportError, RunDir};
 pub use support::{Controllers, Facility, PROBE_ARGUMENT, Support, VERSION_ARGUMENT, version_of};
+pub use user::UserIds;

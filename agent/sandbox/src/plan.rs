@@ -14,7 +14,7 @@ use crate::support::{Facility, Support};
 mod step;
 
 use step::{CGROUP, EXECUTE, JAIL, NAMESPACES, PRIVILEGES, PROC, WORKING_DIRECTORY, check_text};
-pub use step::{CgroupLimits, Jail, Stage, Step, User, UserIds};
+pub use step::{CgroupLimits, Jail, Stage, Step, User};
 
 /// The version of the format. The wrapper refuses another one: agent and wrapper are installed
 /// together, and a step that a wrapper does not know must not be skipped.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::UserIds;
+use crate::user::UserIds;
 
 /// The wrapper's only argument when it is to try what the host offers instead of running a task.
 pub const PROBE_ARGUMENT: &str = "--probe";

@@ -20,6 +20,7 @@ use x509_parser::time::ASN1Time;
 
 use crate::contents::Contents;
 use crate::error::NameError;
+use crate::pem::parse_pem;
 use crate::trust::Trust;
 use crate::verify::{Clients, Expected, Servers};
 use crate::{Files, IdentityError};
@@ -310,27 +311,6 @@ impl TlsVersions {
             Self::Tls12And13 => rustls::DEFAULT_VERSIONS,
         }
     }
-}
-
-/// All blocks of one kind in a PEM file; other kinds are passed over, an unreadable block is not.
-pub(crate) fn parse_pem<T: PemObject>(
-    path: &Path,
-    text: &[u8],
-    what: &'static str,
-) -> Result<Vec<T>, IdentityError> {
-    let blocks = T::pem_slice_iter(text)
-        .collect::<Result<Vec<T>, _>>()
-        .map_err(|source| IdentityError::Pem {
-            path: path.to_owned(),
-            source,
-        })?;
-    if blocks.is_empty() {
-        return Err(IdentityError::Empty {
-            path: path.to_owned(),
-            what,
-        });
-    }
-    Ok(blocks)
 }
 
 /// The only CN of the subject, as a certname.

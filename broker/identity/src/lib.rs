@@ -12,6 +12,7 @@ mod current;
 mod error;
 mod files;
 mod identity;
+mod pem;
 mod trust;
 mod verify;
 

@@ -20,7 +20,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certific
 
 use crate::contents::Contents;
 use crate::error::NameError;
-use crate::identity::parse_pem;
+use crate::pem::parse_pem;
 use crate::{Files, IdentityError, Revocation};
 
 /// The CA's certificates and revocation lists.

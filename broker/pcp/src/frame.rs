@@ -14,9 +14,9 @@ use std::str::FromStr;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use crate::greeting::{Goodbye, Hello, Retry, Welcome};
 use crate::link::LinkFrame;
 use crate::message::{DecodeError, MAX_ENVELOPE, Message};
-use crate::session::{Goodbye, Hello, Retry, Welcome};
 
 /// The largest payload on a session stream: an inline message (16 KiB) fits with room to spare, and
 /// so does a chunk of inventory. A peer that announces more is cut off before memory is taken.

@@ -10,6 +10,7 @@ use crate::Link;
 use crate::command::Scope;
 use crate::deploy::DeployOptions;
 use crate::node::NodeState;
+use crate::order::Order;
 use crate::time::Time;
 
 /// Where a job stands.
@@ -360,15 +361,4 @@ pub enum JobOrder {
     Name,
     /// The state's name.
     State,
-}
-
-/// In which direction a list is ordered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// Smallest first.
-    #[default]
-    Asc,
-    /// Largest first.
-    Desc,
 }

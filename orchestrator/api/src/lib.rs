@@ -13,6 +13,7 @@ mod inventory;
 mod job;
 mod node;
 pub mod openapi;
+mod order;
 mod output;
 pub mod path;
 mod plan;
@@ -33,11 +34,12 @@ pub use index::{Collection, Command, Index};
 pub use inventory::{Inventory, InventoryItem, InventoryQuery};
 pub use job::{
     EnvironmentName, Job, JobCommand, JobOptions, JobOrder, JobState, JobType, Jobs, JobsQuery,
-    Order, Owner, Pagination, StateTime, TaskOptions,
+    Owner, Pagination, StateTime, TaskOptions,
 };
 pub use node::{
     Node, NodeOrder, NodeState, Nodes, NodesQuery, Report, ReportItem, SensitiveResults,
 };
+pub use order::Order;
 pub use output::{NodeOutput, OutputQuery, OutputStream};
 pub use plan::{
     PlanEvent, PlanEventDetails, PlanEventType, PlanEvents, PlanFinishRequest, PlanJob, PlanJobs,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::event::NextEvents;
-use crate::job::Order;
+use crate::order::Order;
 use crate::time::Time;
 
 /// Where one node of a job stands.

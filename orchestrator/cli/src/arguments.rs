@@ -10,8 +10,6 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 
-use crate::run;
-
 /// Where configuration is read and how the tools end, below the long help of puppet-task and
 /// puppet-job.
 pub(crate) const CONFIGURATION_AND_EXIT_CODES: &str = "\
@@ -21,6 +19,9 @@ color, noop):\n  /etc/puppetlabs/client-tools/orchestrator.conf, then \
 then the options given here.\n\nExit codes:\n  0  every node succeeded\n  1  a node did not, or the \
 orchestrator refused the request\n  2  wrong usage or configuration\n  3  no connection, no trust, or \
 no valid token\n  130  interrupted";
+
+/// The variable that names a file in the place of the user's.
+pub(crate) const CONFIG_VARIABLE: &str = "PXP_CLIENT_CONFIG";
 
 /// Where to run: exactly one of these.
 #[derive(Debug, Default, Args)]
@@ -46,18 +47,6 @@ pub(crate) struct FollowArguments {
     /// Print the number of the job and leave it to run
     #[arg(long)]
     pub(crate) no_wait: bool,
-}
-
-impl FollowArguments {
-    /// How the job is shown.
-    pub(crate) fn options(&self, format: Format, color: bool) -> run::Options {
-        run::Options {
-            format,
-            color,
-            wait: !self.no_wait,
-            follow: self.follow,
-        }
-    }
 }
 
 /// What bounds a job that is started, and what it is for.

@@ -1,6 +1,6 @@
 //! The orchestrator's API, called: one method an endpoint, every failure with its cause.
 
-mod fault;
+pub(crate) mod fault;
 mod stream;
 mod tls;
 

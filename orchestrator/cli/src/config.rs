@@ -10,11 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::arguments::CommonArguments;
+use crate::arguments::{CONFIG_VARIABLE, CommonArguments};
 use crate::error::{ConfigError, Failure};
-
-/// The variable that names a file in the place of the user's.
-pub(crate) const CONFIG_VARIABLE: &str = "PXP_CLIENT_CONFIG";
 
 const GLOBAL_FILE: &str = "/etc/puppetlabs/client-tools/orchestrator.conf";
 const USER_FILE: &str = ".puppetlabs/client-tools/orchestrator.conf";

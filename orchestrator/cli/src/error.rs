@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use orchestrator_api::{ApiError, ErrorKind};
 use serde_json::{Value, json};
 
-use crate::client::ConnectError;
-use crate::config::CONFIG_VARIABLE;
+use crate::arguments::CONFIG_VARIABLE;
+use crate::client::fault::ConnectError;
 use crate::exit::Exit;
 use crate::printable::printable;
 

@@ -13,7 +13,7 @@ use crate::config::{Config, Surroundings};
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::follow::all_nodes;
-use crate::run::{self, Start};
+use crate::run::{self, Options, Start};
 use crate::screen::{self, Screen};
 use crate::{access, document, params, render, targets};
 
@@ -28,9 +28,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
     let request = request(&arguments, &config)?;
     let client = access::client(&config).await?;
-    let options = arguments
-        .follow
-        .options(arguments.common.format, config.color);
+    let options = Options::of(&arguments.follow, arguments.common.format, config.color);
     run::run(&client, Start::Deploy(Box::new(request)), options).await
 }
 
@@ -75,9 +73,7 @@ pub(crate) async fn rerun(arguments: RerunArguments) -> Result<Exit, Failure> {
         description: arguments.description,
     };
     let client = access::client(&config).await?;
-    let options = arguments
-        .follow
-        .options(arguments.common.format, config.color);
+    let options = Options::of(&arguments.follow, arguments.common.format, config.color);
     run::run(&client, Start::Rerun(Box::new(request)), options).await
 }
 
@@ -166,7 +162,7 @@ async fn list_of(
 pub(crate) async fn watch(arguments: WatchArguments) -> Result<Exit, Failure> {
     let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
     let client = access::client(&config).await?;
-    let options = run::Options {
+    let options = Options {
         format: arguments.common.format,
         color: config.color,
         wait: true,

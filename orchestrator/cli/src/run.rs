@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use orchestrator_api::{DeployRequest, Job, JobState, RerunRequest, TaskRequest};
 
-use crate::arguments::Format;
+use crate::arguments::{FollowArguments, Format};
 use crate::client::Client;
 use crate::error::{Failure, Left, chain};
 use crate::exit::Exit;
@@ -45,6 +45,17 @@ pub(crate) struct Options {
     pub(crate) wait: bool,
     /// Whether output is shown while it is written.
     pub(crate) follow: bool,
+}
+
+impl Options {
+    pub(crate) fn of(arguments: &FollowArguments, format: Format, color: bool) -> Self {
+        Self {
+            format,
+            color,
+            wait: !arguments.no_wait,
+            follow: arguments.follow,
+        }
+    }
 }
 
 /// Starts a job and follows it.

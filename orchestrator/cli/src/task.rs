@@ -10,7 +10,7 @@ use crate::arguments::task::RunArguments;
 use crate::config::{Config, Surroundings};
 use crate::error::{Failure, UsageError};
 use crate::exit::Exit;
-use crate::run::{self, Start};
+use crate::run::{self, Options, Start};
 use crate::{params, targets};
 
 /// Carries the command out.
@@ -21,9 +21,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let config = Config::resolve(&arguments.common, &Surroundings::of_process())?;
     let request = request(&arguments, &config)?;
     let client = access::client(&config).await?;
-    let options = arguments
-        .follow
-        .options(arguments.common.format, config.color);
+    let options = Options::of(&arguments.follow, arguments.common.format, config.color);
     run::run(&client, Start::Task(Box::new(request)), options).await
 }
 

@@ -10,6 +10,9 @@ use crate::outcome::{Outcome, Reason};
 use crate::store::{Change, Unfinished};
 use orchestrator_api::NodeState;
 
+/// How long an agent has to kill what runs and to say so.
+pub(super) const STOP_ANSWER: u64 = 60_000;
+
 /// How long a node has for its provisional response before the request is sent again. The agent
 /// answers as soon as its spool is written, which takes milliseconds.
 pub(super) const RESEND: u64 = 5_000;
@@ -133,7 +136,7 @@ impl Controller {
                 }),
                 NodeState::Stopping => Some(Phase::Stopping {
                     ask: now.mono,
-                    until: now.mono.saturating_add(super::stop::STOP_ANSWER),
+                    until: now.mono.saturating_add(STOP_ANSWER),
                     was_accepted: node.accepted,
                     refusals: 0,
                     confirmed: None,

@@ -15,9 +15,6 @@ use crate::store::{Change, NodeEnd, Secret};
 /// gone, which takes as long as it gives tasks to end by themselves.
 const NEXT_STOP: u64 = 5_000;
 
-/// How long an agent has to kill what runs and to say so.
-pub(super) const STOP_ANSWER: u64 = 60_000;
-
 /// How long the outcome of what was killed is waited for after its agent has said that it is gone:
 /// the two are sent at the same time.
 const LAST_OUTCOME: u64 = 5_000;
@@ -90,7 +87,7 @@ impl Controller {
         };
         let phase = Phase::Stopping {
             ask: now.mono,
-            until: now.mono.saturating_add(STOP_ANSWER),
+            until: now.mono.saturating_add(super::run::STOP_ANSWER),
             was_accepted,
             refusals: 0,
             confirmed: None,

@@ -410,7 +410,7 @@ fn a_forced_stop_survives_a_crash_and_admits_what_it_does_not_know() {
     world.crash(false);
     world.settle();
     assert_eq!(world.state(1).1, [NodeState::Stopped, NodeState::Stopping]);
-    world.pass(super::stop::STOP_ANSWER);
+    world.pass(super::run::STOP_ANSWER);
     assert_eq!(
         world.state(1),
         (JobState::Stopped, vec![NodeState::Stopped; 2])

@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use super::Api;
 use super::answer::{Answer, Failure, Fallible};
-use super::jobs::{job_id, unknown_job};
 use super::request::{Base, Body};
+use super::request::{job_id, unknown_job};
 use crate::auth::Caller;
 use crate::controller::Submission;
 use crate::deploy;

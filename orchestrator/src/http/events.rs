@@ -16,8 +16,8 @@ use tokio_util::io::ReaderStream;
 
 use super::Api;
 use super::answer::{Answer, Failure};
-use super::jobs::{job_id, unknown_job};
 use super::request::{Base, Params, Parts};
+use super::request::{job_id, unknown_job};
 use crate::job::JobId;
 use crate::store::{StoreError, StoredEvent, StoredEvents};
 

@@ -9,7 +9,7 @@ use orchestrator_api::path;
 
 use super::Api;
 use super::answer::Failure;
-use super::jobs::job_id;
+use super::request::job_id;
 use crate::auth::Caller;
 use crate::grant::Action;
 

@@ -14,10 +14,9 @@ use serde_json::{Map, Value, json};
 use super::Api;
 use super::answer::{Answer, Fallible};
 use super::events::next_events;
-use super::request::{Base, Params, Parts};
+use super::request::{Base, Params, Parts, job_id, unknown_job};
 use crate::auth::Caller;
 use crate::clock::wall;
-use crate::job::JobId;
 use crate::outcome::SENSITIVE;
 use crate::store::{StoredJob, StoredNode};
 
@@ -134,18 +133,6 @@ async fn resource_events(api: &Api, job: &str, hashes: &[String]) -> HashMap<Str
             HashMap::new()
         }
     }
-}
-
-/// A job's number as it stands in a path or a body.
-pub(super) fn job_id(name: &str) -> Result<JobId, ApiError> {
-    name.parse().map_err(|error| {
-        let msg = format!("Invalid job id {name:?}: {error}");
-        ApiError::new(ErrorKind::ValidationError, msg).with("job", name)
-    })
-}
-
-pub(super) fn unknown_job(name: &str) -> ApiError {
-    ApiError::new(ErrorKind::UnknownJob, format!("Unknown job {name}")).with("job", name)
 }
 
 fn job(base: &Base, stored: StoredJob) -> Job {

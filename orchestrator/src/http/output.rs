@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::Api;
 use super::answer::{Answer, Failure, Fallible};
-use super::jobs::{job_id, redacted, unknown_job};
+use super::jobs::redacted;
 use super::request::{Params, Parts};
+use super::request::{job_id, unknown_job};
 use crate::dispatch::AskError;
 use crate::job::JobId;
 use crate::outcome::SENSITIVE;

@@ -14,6 +14,19 @@ use serde::de::DeserializeOwned;
 use super::Api;
 use super::answer::Failure;
 use crate::auth::{Denied, Peer};
+use crate::job::JobId;
+
+/// A job's number as it stands in a path or a body.
+pub(super) fn job_id(name: &str) -> Result<JobId, ApiError> {
+    name.parse().map_err(|error| {
+        let msg = format!("Invalid job id {name:?}: {error}");
+        ApiError::new(ErrorKind::ValidationError, msg).with("job", name)
+    })
+}
+
+pub(super) fn unknown_job(name: &str) -> ApiError {
+    ApiError::new(ErrorKind::UnknownJob, format!("Unknown job {name}")).with("job", name)
+}
 
 /// A JSON body. Its content type is not looked at: only JSON is taken anyway.
 pub(super) struct Body<T>(pub(super) T);

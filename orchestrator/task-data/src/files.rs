@@ -4,13 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::error::TaskError;
-use crate::module_path::ModulePath;
+use crate::error::{ListError, TaskError};
 use crate::name::is_name;
+use crate::task::{FileUri, TaskFile};
 
 /// How many files a directory in `files` may bring in. Beyond it somebody has named the wrong
 /// directory, and every node would fetch it.
@@ -21,31 +20,6 @@ const MAX_DIRECTORY_DEPTH: usize = 64;
 
 /// The directories of a module that tasks may take files from.
 const MOUNTS: [Mount; 4] = [Mount::Files, Mount::Lib, Mount::Scripts, Mount::Tasks];
-
-/// A file of a task, in the shape that Puppet Server gives it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TaskFile {
-    /// The name on the node: an executable's own name, or `module/mount/path` of a support file.
-    pub filename: String,
-    /// Where the content is on this machine. Not part of the answer.
-    #[serde(skip)]
-    pub path: PathBuf,
-    /// The digest of the content, in lower case hexadecimal.
-    pub sha256: String,
-    /// The size of the content in bytes.
-    pub size_bytes: u64,
-    /// Where Puppet Server serves the content.
-    pub uri: FileUri,
-}
-
-/// Where a file is fetched from a Puppet Server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileUri {
-    /// The path on the server.
-    pub path: String,
-    /// The query: the environment.
-    pub params: Map<String, Value>,
-}
 
 /// A file that a task names and that is there, before it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,9 +95,10 @@ impl Located {
     }
 }
 
-/// Finds the support files that `entries` (of `files`) name, in their order, each entry once.
+/// Finds the support files that `entries` (of `files`) name, in their order, each entry once. `find` tells
+/// where a module is.
 pub(crate) fn locate<'a>(
-    modules: &ModulePath,
+    find: impl Fn(&str) -> Result<Option<PathBuf>, ListError>,
     entries: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<Located>, TaskError> {
     let mut located = Vec::new();
@@ -131,14 +106,14 @@ pub(crate) fn locate<'a>(
     for entry in entries {
         if !seen.contains(&entry) {
             seen.push(entry);
-            locate_entry(modules, entry, &mut located)?;
+            locate_entry(&find, entry, &mut located)?;
         }
     }
     Ok(located)
 }
 
 fn locate_entry(
-    modules: &ModulePath,
+    find: impl Fn(&str) -> Result<Option<PathBuf>, ListError>,
     entry: &str,
     located: &mut Vec<Located>,
 ) -> Result<(), TaskError> {
@@ -146,11 +121,7 @@ fn locate_entry(
     let module = parts.next().unwrap_or_default();
     let mount = parts.next().unwrap_or_default();
     let path = parts.next().unwrap_or_default();
-    let found = if is_name(module) {
-        modules.module_directory(module)?
-    } else {
-        None
-    };
+    let found = if is_name(module) { find(module)? } else { None };
     let Some(root) = found else {
         return Err(TaskError::metadata(format!(
             "Could not find module {module} containing task file {path}"

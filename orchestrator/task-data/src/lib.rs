@@ -14,10 +14,9 @@ mod puppet_type;
 mod task;
 
 pub use error::{ListError, TaskError};
-pub use files::{FileUri, TaskFile};
 pub use metadata::{Implementation, InputMethod, Metadata, Parameter, Requirement};
 pub use module_path::{ModulePath, Survey, TaskSummary};
 pub use name::{NameError, TaskName};
 pub use parameters::{ParameterFault, ParameterProblem};
 pub use puppet_type::{MAX_TYPE_DEPTH, MAX_TYPE_LENGTH, PuppetType, TypeError};
-pub use task::Task;
+pub use task::{FileUri, Task, TaskFile};

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{ListError, TaskError};
-use crate::files::{Located, TaskFile, locate, within};
+use crate::files::{Located, locate, within};
 use crate::metadata::Metadata;
 use crate::name::{TaskName, is_name};
-use crate::task::Task;
+use crate::task::{Task, TaskFile};
 
 /// The largest metadata file that is read. The largest of the Puppet Forge have some 50 KiB.
 const MAX_METADATA_BYTES: u64 = 1 << 20;
@@ -165,7 +165,7 @@ impl ModulePath {
             .flatten()
             .flat_map(|i| &i.files);
         located.extend(locate(
-            self,
+            |module| self.module_directory(module),
             metadata.files.iter().chain(of_implementations),
         )?);
         Ok((metadata, located))

@@ -1,6 +1,10 @@
 //! A task as it stands on disk at one moment: its metadata and its files with their digests.
 
-use crate::files::TaskFile;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
 use crate::metadata::Metadata;
 use crate::name::TaskName;
 
@@ -14,6 +18,31 @@ pub struct Task {
     /// The executables first (in the order of `implementations`), then the support files. Without
     /// `implementations` an agent runs the first.
     pub files: Vec<TaskFile>,
+}
+
+/// A file of a task, in the shape that Puppet Server gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskFile {
+    /// The name on the node: an executable's own name, or `module/mount/path` of a support file.
+    pub filename: String,
+    /// Where the content is on this machine. Not part of the answer.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// The digest of the content, in lower case hexadecimal.
+    pub sha256: String,
+    /// The size of the content in bytes.
+    pub size_bytes: u64,
+    /// Where Puppet Server serves the content.
+    pub uri: FileUri,
+}
+
+/// Where a file is fetched from a Puppet Server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileUri {
+    /// The path on the server.
+    pub path: String,
+    /// The query: the environment.
+    pub params: Map<String, Value>,
 }
 
 impl Task {

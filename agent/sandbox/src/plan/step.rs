@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PlanError;
 use crate::policy::Profile;
+use crate::user::UserIds;
 
 /// One thing that is done on the way to the task, in this order. Each is done at most once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,15 +108,6 @@ pub enum Stage {
     Init,
     /// In the process that becomes the task.
     Task,
-}
-
-/// The ids of an ordinary user, the same inside and outside of its user namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserIds {
-    /// The effective user id.
-    pub uid: u32,
-    /// The effective group id.
-    pub gid: u32,
 }
 
 // The places of the steps in the order.

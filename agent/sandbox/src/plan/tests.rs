@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::policy::{Limits, Paths};
+use crate::user::UserIds;
 
 fn policy() -> Policy {
     Policy {
