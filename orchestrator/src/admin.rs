@@ -11,6 +11,7 @@ use crate::clock::wall;
 use crate::config::Config;
 use crate::grant::{Action, Grant, GrantError, Pattern};
 use crate::store::{AccessChange, Store, StoreError, StoredUser};
+use crate::task_target::TargetId;
 use crate::{StartError, open};
 
 /// `user …`.
@@ -102,7 +103,8 @@ pub enum RoleCommand {
 pub struct GrantArguments {
     /// The role
     role: String,
-    /// tasks:run, puppet_agent:run, plans:run, orchestrator:view, job:stop, or * for everything
+    /// tasks:run, puppet_agent:run, plans:run, orchestrator:view, job:stop, task_target:edit,
+    /// task_target:run_with_constraints, or * for everything
     action: String,
     /// The tasks it is for, such as service::*
     #[arg(long, value_name = "PATTERN", default_value = "*")]
@@ -115,6 +117,9 @@ pub struct GrantArguments {
         default_value = "*"
     )]
     nodes: Vec<String>,
+    /// The task target of task_target:run_with_constraints, by its number
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["task", "nodes"])]
+    task_target: Option<String>,
 }
 
 /// Why nothing was changed.
@@ -383,10 +388,23 @@ fn grant(arguments: GrantArguments) -> Result<(String, Grant), AdminError> {
         "*" => None,
         word => Some(word.parse::<Action>().map_err(invalid)?),
     };
+    let task = match (action, arguments.task_target) {
+        (Some(Action::RunTarget), Some(target)) if target.parse::<TargetId>().is_ok() => target,
+        (Some(Action::RunTarget), _) => {
+            let problem = "task_target:run_with_constraints needs --task-target with the number \
+                           that command/task_target has given";
+            return Err(AdminError::Invalid(problem.to_owned()));
+        }
+        (_, Some(_)) => {
+            let problem = "--task-target belongs to task_target:run_with_constraints";
+            return Err(AdminError::Invalid(problem.to_owned()));
+        }
+        (_, None) => arguments.task,
+    };
     let nodes = arguments.nodes.iter().map(|it| it.parse::<Pattern>());
     let grant = Grant {
         action,
-        tasks: arguments.task.parse().map_err(invalid)?,
+        tasks: task.parse().map_err(invalid)?,
         nodes: nodes.collect::<Result<_, _>>().map_err(invalid)?,
     };
     Ok((arguments.role, grant))

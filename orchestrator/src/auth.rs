@@ -20,6 +20,7 @@ use pcp::uri::Certname;
 use crate::config::AccessConfig;
 use crate::grant::{self, Action, Grant, NodeFilter};
 use crate::store::{Account, Store, StoreError};
+use crate::task_target::{TargetId, TaskTarget};
 use lockout::Lockout;
 use remote::Remote;
 
@@ -178,7 +179,7 @@ impl Access {
         action: Action,
         task: Option<&str>,
     ) -> Result<NodeFilter, Denied> {
-        let filter = match &caller.powers {
+        let mut filter = match &caller.powers {
             Powers::All => Some(NodeFilter::all()),
             Powers::Account(account) => NodeFilter::of(&account.grants, action, task),
             Powers::Remote(subject) => {
@@ -189,7 +190,50 @@ impl Access {
                 permitted.then(NodeFilter::all)
             }
         };
+        if action == Action::RunTask {
+            let targets = self.targets(caller).await?.into_iter();
+            let targets: Vec<_> = targets.filter(|(_, it)| it.covers(task)).collect();
+            if !targets.is_empty() {
+                filter = Some(filter.unwrap_or_default().with_targets(targets));
+            }
+        }
         filter.ok_or_else(|| self.refuse(caller, action, task))
+    }
+
+    /// The task targets that a caller may use.
+    async fn targets(&self, caller: &Caller) -> Result<Vec<(TargetId, TaskTarget)>, Denied> {
+        let may_have_some = match &caller.powers {
+            Powers::All => false,
+            Powers::Account(account) => account
+                .grants
+                .iter()
+                .any(|grant| grant.action == Some(Action::RunTarget)),
+            Powers::Remote(_) => true,
+        };
+        if !may_have_some {
+            return Ok(vec![]);
+        }
+        let targets = self.0.store.task_targets().await?;
+        let names: Vec<String> = targets.iter().map(|(id, _)| id.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let permitted = match (&caller.powers, &self.0.remote) {
+            (Powers::Account(account), _) => {
+                let grants = &account.grants;
+                let of_target = |name: &&str| {
+                    let mut grants = grants.iter();
+                    grants.any(|grant| grant.allows(Action::RunTarget, Some(name)))
+                };
+                names.iter().map(of_target).collect()
+            }
+            (Powers::Remote(subject), Some(remote)) => {
+                remote.which(subject, Action::RunTarget, &names).await?
+            }
+            (Powers::All, _) | (Powers::Remote(_), None) => vec![],
+        };
+        let permitted = targets.into_iter().zip(permitted);
+        Ok(permitted
+            .filter_map(|(it, may)| may.then_some(it))
+            .collect())
     }
 
     /// Whether a caller may do something anywhere.
@@ -209,8 +253,8 @@ impl Access {
         caller: &Caller,
         tasks: &[&str],
     ) -> Result<Vec<bool>, Denied> {
-        match (&caller.powers, &self.0.remote) {
-            (Powers::All, _) => Ok(vec![true; tasks.len()]),
+        let mut permitted = match (&caller.powers, &self.0.remote) {
+            (Powers::All, _) => return Ok(vec![true; tasks.len()]),
             (Powers::Account(account), _) => {
                 let allows = |task: &&str| {
                     let grants = &account.grants;
@@ -218,11 +262,18 @@ impl Access {
                         .iter()
                         .any(|grant| grant.allows(Action::RunTask, Some(task)))
                 };
-                Ok(tasks.iter().map(allows).collect())
+                tasks.iter().map(allows).collect()
             }
-            (Powers::Remote(subject), Some(remote)) => remote.may_run(subject, tasks).await,
-            (Powers::Remote(_), None) => Ok(vec![false; tasks.len()]),
+            (Powers::Remote(subject), Some(remote)) => {
+                remote.which(subject, Action::RunTask, tasks).await?
+            }
+            (Powers::Remote(_), None) => vec![false; tasks.len()],
+        };
+        let targets = self.targets(caller).await?;
+        for (may, task) in permitted.iter_mut().zip(tasks) {
+            *may |= targets.iter().any(|(_, target)| target.covers(Some(task)));
         }
+        Ok(permitted)
     }
 
     /// The error for a caller who lacks a permission, which is logged with who and what.

@@ -1,10 +1,13 @@
 //! Who may do what, as values: a grant allows an action, for tasks of some names, on nodes of some
 //! names. Pure: where grants are kept is the store's business.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
 use pcp::uri::Certname;
+
+use crate::task_target::{TargetId, TaskTarget};
 
 /// What can be permitted. The words are those of the original's permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +22,10 @@ pub(crate) enum Action {
     StopJob,
     /// Tell of plans, and run their steps.
     RunPlan,
+    /// Run the tasks of a task target on its nodes.
+    RunTarget,
+    /// Make task targets, and remove them.
+    EditTargets,
 }
 
 /// A text in which `*` stands for any characters: `service::*`, `web*.example.com`.
@@ -30,15 +37,21 @@ pub(crate) struct Pattern(String);
 pub(crate) struct Grant {
     /// What; `None` is everything, also what later versions add.
     pub(crate) action: Option<Action>,
-    /// Which tasks. Looked at for [`Action::RunTask`] alone.
+    /// Which tasks; for [`Action::RunTarget`] the number of the task target. Looked at for these alone.
     pub(crate) tasks: Pattern,
     /// Which nodes.
     pub(crate) nodes: Vec<Pattern>,
 }
 
 /// The nodes on which somebody may do something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NodeFilter(Vec<Pattern>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NodeFilter {
+    patterns: Vec<Pattern>,
+    /// Nodes of task targets, as far as they have been looked up.
+    names: HashSet<Certname>,
+    /// Task targets whose nodes have not been looked up.
+    targets: Vec<(TargetId, TaskTarget)>,
+}
 
 /// Why a grant cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,12 +65,14 @@ pub(crate) enum GrantError {
 }
 
 impl Action {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::View, "orchestrator:view"),
         (Self::RunTask, "tasks:run"),
         (Self::RunPuppet, "puppet_agent:run"),
         (Self::StopJob, "job:stop"),
         (Self::RunPlan, "plans:run"),
+        (Self::RunTarget, "task_target:run_with_constraints"),
+        (Self::EditTargets, "task_target:edit"),
     ];
 
     /// Its words.
@@ -158,6 +173,9 @@ impl Grant {
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.action.map_or("*", Action::text))?;
+        if self.action == Some(Action::RunTarget) {
+            return write!(f, " --task-target {}", self.tasks.text());
+        }
         if self.tasks != Pattern::any() {
             write!(f, " --task {}", self.tasks.text())?;
         }
@@ -172,7 +190,25 @@ impl fmt::Display for Grant {
 impl NodeFilter {
     /// Every node.
     pub(crate) fn all() -> Self {
-        Self(vec![Pattern::any()])
+        Self {
+            patterns: vec![Pattern::any()],
+            ..Self::default()
+        }
+    }
+
+    /// The nodes of these task targets, which are not looked up yet.
+    pub(crate) fn with_targets(self, targets: Vec<(TargetId, TaskTarget)>) -> Self {
+        Self { targets, ..self }
+    }
+
+    /// Takes the task targets whose nodes have not been looked up.
+    pub(crate) fn take_targets(&mut self) -> Vec<(TargetId, TaskTarget)> {
+        std::mem::take(&mut self.targets)
+    }
+
+    /// Adds nodes that a task target has.
+    pub(crate) fn add(&mut self, nodes: impl IntoIterator<Item = Certname>) {
+        self.names.extend(nodes);
     }
 
     /// The nodes on which these grants allow an action; nothing when they allow it nowhere.
@@ -182,17 +218,20 @@ impl NodeFilter {
             .filter(|grant| grant.allows(action, task))
             .flat_map(|grant| grant.nodes.iter().cloned())
             .collect();
-        (!nodes.is_empty()).then_some(Self(nodes))
+        (!nodes.is_empty()).then(|| Self {
+            patterns: nodes,
+            ..Self::default()
+        })
     }
 
     pub(crate) fn allows(&self, node: &Certname) -> bool {
-        let name = node.to_string();
-        self.0.iter().any(|pattern| pattern.fits(&name))
+        let name = node.as_str();
+        self.patterns.iter().any(|pattern| pattern.fits(name)) || self.names.contains(node)
     }
 
     /// Takes out the nodes that are not allowed, and gives them.
     pub(crate) fn take_out(&self, nodes: &mut Vec<Certname>) -> Vec<Certname> {
-        if self.0.contains(&Pattern::any()) {
+        if self.patterns.contains(&Pattern::any()) {
             return Vec::new();
         }
         nodes.extract_if(.., |node| !self.allows(node)).collect()

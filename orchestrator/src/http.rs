@@ -15,6 +15,7 @@ mod request;
 mod rerun;
 mod serve;
 mod status;
+mod task_targets;
 mod tasks;
 mod usage;
 
@@ -95,7 +96,11 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/orchestrator/v1/command/rerun", post(rerun::rerun))
         .route("/orchestrator/v1/command/plan_start", post(plans::start))
         .route("/orchestrator/v1/command/plan_task", post(plans::task))
-        .route("/orchestrator/v1/command/plan_finish", post(plans::finish));
+        .route("/orchestrator/v1/command/plan_finish", post(plans::finish))
+        .route(
+            "/orchestrator/v1/command/task_target",
+            post(task_targets::create),
+        );
     let collections = Router::new()
         .route("/orchestrator/v1", get(index))
         .route(openapi::PATH, get(described))
@@ -117,6 +122,14 @@ pub(crate) fn router(api: Api) -> Router {
         .route(
             "/orchestrator/v1/plan_jobs/{plan}/event/{event}",
             get(plans::event),
+        )
+        .route(
+            "/orchestrator/v1/scopes/task_targets",
+            get(task_targets::list),
+        )
+        .route(
+            "/orchestrator/v1/scopes/task_targets/{target}",
+            get(task_targets::one).delete(task_targets::remove),
         )
         .route("/orchestrator/v1/usage", get(usage::usage))
         .route("/orchestrator/v1/tasks", get(tasks::list))
@@ -184,6 +197,7 @@ async fn index(base: Base) -> Answer<Index> {
             collection("plan_jobs", path::PLAN_JOBS),
             collection("tasks", path::TASKS),
             collection("inventory", path::INVENTORY),
+            collection("task_targets", path::TASK_TARGETS),
             collection("usage", path::USAGE),
         ],
         commands: vec![
@@ -194,13 +208,14 @@ async fn index(base: Base) -> Answer<Index> {
             command("plan_start", path::COMMAND_PLAN_START),
             command("plan_task", path::COMMAND_PLAN_TASK),
             command("plan_finish", path::COMMAND_PLAN_FINISH),
+            command("task_target", path::COMMAND_TASK_TARGET),
         ],
     })
 }
 
 /// What the original has and this does not, each with what to do instead. It is refused by name:
 /// nobody shall believe that something is scheduled.
-const LATER: [(&str, &str); 16] = [
+const LATER: [(&str, &str); 13] = [
     ("command/schedule_deploy", SCHEDULES),
     ("command/schedule_task", SCHEDULES),
     ("command/schedule_plan", SCHEDULES),
@@ -212,16 +227,12 @@ const LATER: [(&str, &str); 16] = [
     ("command/stop_plan", PLANS),
     ("plans", PLANS),
     ("plans/{module}/{plan}", PLANS),
-    ("command/task_target", TARGETS),
-    ("scopes/task_targets", TARGETS),
-    ("scopes/task_targets/{target}", TARGETS),
     ("rollouts", ROLLOUTS),
     ("rollouts/{rest}", ROLLOUTS),
 ];
 
 const SCHEDULES: &str = "schedules are not supported; call the command at the time from a timer";
 const PLANS: &str = "plans are not run here; run them with Bolt, which reports them as plan jobs";
-const TARGETS: &str = "task targets are not supported; give roles task patterns and node scopes";
 const ROLLOUTS: &str = "rollouts are not supported; run one job after another";
 
 async fn not_yet(uri: axum::http::Uri, msg: &'static str) -> Answer<()> {

@@ -34,6 +34,7 @@ mod scope;
 mod service;
 mod store;
 mod submission;
+mod task_target;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::classifier::{GroupError, Meaning, Rule};
 use crate::estate::Estate;
+use crate::grant::NodeFilter;
 use crate::puppetdb::{PuppetDbError, Query};
 
 /// The nodes of a scope, each once: in the order in which they are named, or in which PuppetDB has
@@ -25,16 +26,7 @@ pub(crate) async fn resolve(
     match scope {
         Scope::Nodes(names) => nodes(names),
         Scope::Query(query) => {
-            let Some(puppetdb) = &estate.puppetdb else {
-                let msg = "no PuppetDB is configured, so a query cannot be answered: name the \
-                           nodes, or set puppetdb-url";
-                return Err(
-                    ApiError::new(ErrorKind::PuppetdbError, msg).with("query", query.as_str())
-                );
-            };
-            let found = puppetdb.certnames(&Query::Pql(query.clone())).await;
-            let nodes =
-                found.map_err(|error| puppetdb_error(error).with("query", query.as_str()))?;
+            let nodes = matches(query.clone(), estate).await?;
             somebody(nodes, "the query matches no nodes", "query", query)
         }
         Scope::NodeGroup(group) => {
@@ -109,6 +101,48 @@ async fn members(
             found.map_err(puppetdb_error)
         }
     }
+}
+
+/// Looks up the nodes of the task targets that a caller may use, as long as some of `nodes` are not
+/// permitted otherwise.
+///
+/// # Errors
+/// The answer to the caller: a service that is needed does not answer, or knows no such group.
+pub(crate) async fn permit_targets<F>(
+    permitted: &mut NodeFilter,
+    nodes: &[Certname],
+    estate: &Estate,
+    connected: impl Fn() -> F,
+) -> Result<(), ApiError>
+where
+    F: Future<Output = Result<Vec<Certname>, ApiError>>,
+{
+    for (id, target) in permitted.take_targets() {
+        if nodes.iter().all(|node| permitted.allows(node)) {
+            return Ok(());
+        }
+        let of_target = |error: ApiError| error.with("task_target", id.to_string());
+        permitted.add(target.nodes);
+        for group in &target.node_groups {
+            let members = members(group, estate, connected()).await;
+            permitted.add(members.map_err(of_target)?);
+        }
+        if let Some(query) = target.query {
+            permitted.add(matches(query, estate).await.map_err(of_target)?);
+        }
+    }
+    Ok(())
+}
+
+/// The nodes of a query.
+async fn matches(query: String, estate: &Estate) -> Result<Vec<Certname>, ApiError> {
+    let Some(puppetdb) = &estate.puppetdb else {
+        let msg = "no PuppetDB is configured, so a query cannot be answered: name the nodes, or \
+                   set puppetdb-url";
+        return Err(ApiError::new(ErrorKind::PuppetdbError, msg).with("query", query));
+    };
+    let found = puppetdb.certnames(&Query::Pql(query.clone())).await;
+    found.map_err(|error| puppetdb_error(error).with("query", query))
 }
 
 fn named(rule: &Rule, connected: Vec<Certname>) -> Vec<Certname> {

@@ -12,6 +12,7 @@ mod plans;
 mod prune;
 mod query;
 mod row;
+mod task_targets;
 mod tokens;
 mod usage;
 mod writer;
@@ -37,6 +38,7 @@ pub(crate) use nodes::SeenNode;
 pub(crate) use output::StoredOutput;
 pub(crate) use plans::{NewPlan, PlanEnd, StoredPlan, StoredPlanEvent};
 pub(crate) use query::{StoredEvent, StoredEvents, StoredJob, StoredNode};
+pub(crate) use task_targets::MAX_TASK_TARGETS;
 pub(crate) use tokens::{StoredToken, TokenHash};
 
 use crate::worker::Worker;

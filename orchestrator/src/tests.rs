@@ -10,6 +10,7 @@ mod fleet;
 mod metrics;
 mod played;
 mod recovery;
+mod task_targets;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

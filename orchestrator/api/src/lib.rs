@@ -20,6 +20,7 @@ mod plan;
 pub mod rbac;
 mod status;
 mod task;
+mod task_target;
 mod time;
 mod usage;
 
@@ -48,6 +49,9 @@ pub use plan::{
 };
 pub use status::{Detail, ServiceState, ServiceStatus, Services, StatusQuery};
 pub use task::{Environment, EnvironmentQuery, FileUri, TaskDetail, TaskFile, TaskItem, TaskList};
+pub use task_target::{
+    TaskTarget, TaskTargetCreated, TaskTargetReference, TaskTargetRequest, TaskTargets,
+};
 pub use time::{Date, Time, TimeError};
 pub use usage::{Usage, UsageDay, UsageEvents, UsagePagination, UsageQuery};
 

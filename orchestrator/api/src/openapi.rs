@@ -10,7 +10,8 @@ use crate::{
     InventoryItem, InventoryQuery, Job, JobAccepted, Jobs, JobsQuery, NodeOutput, Nodes,
     NodesQuery, OutputQuery, PlanEvent, PlanEvents, PlanFinishRequest, PlanJob, PlanJobs,
     PlanJobsQuery, PlanStartRequest, PlanStarted, Report, RerunRequest, Services, StatusQuery,
-    StopAccepted, StopRequest, TaskDetail, TaskList, TaskRequest, Usage, UsageQuery,
+    StopAccepted, StopRequest, TaskDetail, TaskList, TaskRequest, TaskTarget, TaskTargetCreated,
+    TaskTargetRequest, TaskTargets, Usage, UsageQuery,
 };
 
 /// The document as it is committed.
@@ -62,6 +63,9 @@ struct Writer {
     paths: Map<String, Value>,
 }
 
+/// The one command that is done when it is answered.
+const TASK_TARGET: &str = "command/task_target";
+
 /// No query, or no body.
 #[derive(JsonSchema)]
 struct Nothing {}
@@ -75,6 +79,8 @@ fn commands(api: &mut Writer) {
     api.post::<PlanStartRequest, PlanStarted>("command/plan_start", "A client begins a plan.");
     api.post::<TaskRequest, JobAccepted>("command/plan_task", "Run a task of a plan.");
     api.post::<PlanFinishRequest, PlanStarted>("command/plan_finish", "A client's plan has ended.");
+    let target = "Let some tasks on some nodes be granted under one number.";
+    api.post::<TaskTargetRequest, TaskTargetCreated>(TASK_TARGET, target);
 }
 
 fn reads(api: &mut Writer) {
@@ -97,6 +103,10 @@ fn reads(api: &mut Writer) {
     api.get::<Nothing, Inventory>("inventory", "Every node that has ever been connected.");
     api.post::<InventoryQuery, Inventory>("inventory", "Whether these nodes are connected.");
     api.get::<Nothing, InventoryItem>("inventory/{node}", "Whether one node is connected.");
+    api.get::<Nothing, TaskTargets>("scopes/task_targets", "Task targets.");
+    api.get::<Nothing, TaskTarget>("scopes/task_targets/{target}", "One task target.");
+    let beyond = "Remove a task target. Beyond the original's API.";
+    api.delete::<TaskTarget>("scopes/task_targets/{target}", beyond);
     api.get::<UsageQuery, Usage>("usage", "How much is done, by day.");
     api.at_root::<StatusQuery, Services>("/status/v1/services", "How the services are.");
 }
@@ -122,11 +132,8 @@ impl Writer {
         let path = absolute(path);
         let body = self.reference::<B>();
         let answer = self.reference::<A>();
-        let status = if path.contains("/command/") {
-            "202"
-        } else {
-            "200"
-        };
+        let is_later = path.contains("/command/") && !path.ends_with(TASK_TARGET);
+        let status = if is_later { "202" } else { "200" };
         let operation = json!({
             "summary": summary,
             "requestBody": {
@@ -136,6 +143,17 @@ impl Writer {
             "responses": responses(status, &answer),
         });
         self.add(&path, "post", operation);
+    }
+
+    fn delete<A: JsonSchema>(&mut self, path: &str, summary: &str) {
+        let path = absolute(path);
+        let answer = self.reference::<A>();
+        let operation = json!({
+            "summary": summary,
+            "parameters": in_path(&path),
+            "responses": responses("200", &answer),
+        });
+        self.add(&path, "delete", operation);
     }
 
     fn add(&mut self, path: &str, method: &str, operation: Value) {

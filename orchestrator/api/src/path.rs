@@ -16,6 +16,10 @@ pub const COMMAND_PLAN_START: &str = "/orchestrator/v1/command/plan_start";
 pub const COMMAND_PLAN_TASK: &str = "/orchestrator/v1/command/plan_task";
 /// `POST`: the client's plan has ended.
 pub const COMMAND_PLAN_FINISH: &str = "/orchestrator/v1/command/plan_finish";
+/// `POST`: let some tasks on some nodes be granted under one number.
+pub const COMMAND_TASK_TARGET: &str = "/orchestrator/v1/command/task_target";
+/// `GET`: such grants.
+pub const TASK_TARGETS: &str = "/orchestrator/v1/scopes/task_targets";
 /// `GET`: plans that clients run or have run.
 pub const PLAN_JOBS: &str = "/orchestrator/v1/plan_jobs";
 /// `GET`: jobs.
@@ -69,6 +73,12 @@ pub fn job_report(name: &str) -> String {
 #[must_use]
 pub fn job_output(name: &str, certname: &str) -> String {
     format!("{JOBS}/{name}/nodes/{certname}/output")
+}
+
+/// One task target, by its number.
+#[must_use]
+pub fn task_target(name: &str) -> String {
+    format!("{TASK_TARGETS}/{name}")
 }
 
 /// One plan job, by its number.

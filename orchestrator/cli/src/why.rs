@@ -78,10 +78,10 @@ async fn findings(client: &Client, config: &Config, node: &str) -> Result<Vec<Fi
     let user = client.current_user().await?;
     let may_run = user.is_superuser
         || user.permissions.is_empty()
-        || user
-            .permissions
-            .iter()
-            .any(|it| it.starts_with("tasks:run") || it.starts_with('*'));
+        || user.permissions.iter().any(|it| {
+            let runs = ["tasks:run", "task_target:run", "*"];
+            runs.iter().any(|action| it.starts_with(action))
+        });
     findings.push(if may_run {
         good("permission", format!("the token is that of {}", user.login))
     } else {

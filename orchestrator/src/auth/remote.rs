@@ -96,19 +96,15 @@ impl Remote {
         action: Action,
         task: Option<&str>,
     ) -> Result<bool, Denied> {
-        let answers = self.ask(subject, action, &[task.unwrap_or("*")]).await?;
+        let answers = self.which(subject, action, &[task.unwrap_or("*")]).await?;
         Ok(answers.first().copied().unwrap_or(false))
     }
 
-    /// Which tasks a subject may run.
+    /// On which instances, tasks or task targets, a subject may do something.
     ///
     /// # Errors
     /// As [`Self::permitted`].
-    pub(super) async fn may_run(&self, subject: &str, tasks: &[&str]) -> Result<Vec<bool>, Denied> {
-        self.ask(subject, Action::RunTask, tasks).await
-    }
-
-    async fn ask(
+    pub(super) async fn which(
         &self,
         subject: &str,
         action: Action,

@@ -59,12 +59,14 @@ pub(super) async fn run_task(
         let msg = format!("Invalid task name '{}': {error}", request.task);
         ApiError::new(ErrorKind::ValidationError, msg).with("task", request.task.as_str())
     })?;
-    let permitted = api
+    let mut permitted = api
         .access
         .nodes(caller, Permission::RunTask, Some(&name.to_string()))
         .await?;
     api.code.check_environment(&environment).await?;
     let nodes = scope::resolve(&request.scope, &api.estate, connected(api)).await?;
+    let nodes_now = || connected(api);
+    scope::permit_targets(&mut permitted, &nodes, &api.estate, nodes_now).await?;
     let task = api.code.task_to_run(&environment, name).await?;
     let timeout = api.settings.task_node_timeout;
     let prepared = submission::prepare(

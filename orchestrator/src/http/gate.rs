@@ -66,6 +66,7 @@ fn need(path: &str) -> Need<'_> {
         ("command", Some("plan_start" | "plan_finish" | "stop_plan")) => {
             Need::Permission(Action::RunPlan)
         }
+        ("command", Some("task_target")) => Need::Permission(Action::EditTargets),
         ("jobs", Some(name)) => Need::Job(name),
         _ => Need::Permission(Action::View),
     }

@@ -5,10 +5,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 
 /// The steps. Step n brings version n to n + 1. A step never changes once it has been released.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("schema.sql"),
     include_str!("access.sql"),
     include_str!("jobs.sql"),
+    include_str!("task_targets.sql"),
 ];
 
 /// The version that this software writes.

@@ -41,7 +41,7 @@ impl Home {
         done.map_err(|error| error.to_string())
     }
 
-    async fn admins(&self, lines: &[&str]) {
+    pub(super) async fn admins(&self, lines: &[&str]) {
         for line in lines {
             self.admin(line).await.unwrap();
         }
@@ -55,7 +55,7 @@ impl Server {
         (status.as_u16(), answer)
     }
 
-    async fn token_of(&self, login: &str) -> String {
+    pub(super) async fn token_of(&self, login: &str) -> String {
         let (status, answer) = self.login(login, PASSWORD).await;
         assert_eq!(status, 200, "{answer}");
         answer["token"].as_str().unwrap().to_owned()
@@ -66,7 +66,7 @@ impl Server {
         self.outcome(token, Method::GET, path, None).await
     }
 
-    async fn task(&self, token: &str, task: &str, nodes: &[&str]) -> (u16, Value) {
+    pub(super) async fn task(&self, token: &str, task: &str, nodes: &[&str]) -> (u16, Value) {
         let body = json!({"task": task, "scope": {"nodes": nodes}});
         let path = format!("{V1}/command/task");
         let (status, answer) = self
@@ -427,6 +427,19 @@ async fn another_service_may_know_the_users() {
     });
     assert_eq!(about_hello.count(), 1, "{questions:?}");
 
+    // A task target that the service permits, and one that it does not.
+    let path = format!("{V1}/command/task_target");
+    for tasks in [json!(["sample::other"]), json!(["sample::typed"])] {
+        let body = json!({"tasks": tasks, "nodes": ["a"], "node_groups": []});
+        assert_eq!(server.post(&path, body).await.0, 200);
+    }
+    let ran = json!({"name": "x"});
+    let body = json!({"task": "sample::typed", "params": ran, "scope": {"nodes": ["a"]}});
+    let path = format!("{V1}/command/task");
+    let accepted = server.outcome("good", Method::POST, &path, Some(body));
+    assert_eq!(accepted.await, error(202, ""));
+    assert_eq!(server.task("good", "sample::other", &["a"]).await.0, 403);
+
     let revoked = error(401, "puppetlabs.rbac/user-revoked");
     assert_eq!(server.ask("revoked", V1).await, revoked);
     let unknown = error(401, "puppetlabs.rbac/user-unauthenticated");
@@ -489,7 +502,10 @@ async fn played_rbac(home: &Home, tasks: &daemon::Tasks, asked: Arc<Mutex<Vec<Va
         asked.lock().unwrap().push(body.clone());
         assert_eq!(body["token"], "42bf351c");
         let all = body["permissions"].as_array().unwrap();
-        let may = |it: &Value| it["action"] == "run" && it["instance"] == "sample::hello";
+        let hello = json!({"object_type": "tasks", "action": "run", "instance": "sample::hello"});
+        let target = json!({"object_type": "task_target", "action": "run_with_constraints",
+            "instance": "2"});
+        let may = |it: &Value| *it == hello || *it == target;
         json!(all.iter().map(may).collect::<Vec<_>>()).to_string()
     };
     let router = Router::new()
@@ -522,6 +538,15 @@ async fn the_administrators_commands_say_what_is_wrong() {
             "does not permit tasks:run",
         ),
         ("role add Viewers", "already"),
+        (
+            "role grant Viewers task_target:run_with_constraints",
+            "needs --task-target",
+        ),
+        (
+            "role grant Viewers task_target:run_with_constraints --task-target web",
+            "needs --task-target",
+        ),
+        ("role grant Viewers tasks:run --task-target 1", "belongs to"),
         ("role remove none", "no role \"none\""),
     ] {
         let error = home.admin(line).await.unwrap_err();
