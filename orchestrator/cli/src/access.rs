@@ -6,7 +6,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use orchestrator_api::rbac::TokenRequest;
+use serde_json::{Value, json};
 
+use crate::arguments::Format;
 use crate::arguments::access::{AccessCommand, ConnectionArguments, LoginArguments};
 use crate::client::Client;
 use crate::config::access::AccessConfig;
@@ -22,10 +24,10 @@ use crate::screen::{self, Screen};
 /// When the service cannot be asked, or refuses.
 pub(crate) async fn access(command: AccessCommand) -> Result<Exit, Failure> {
     match command {
-        AccessCommand::Login(arguments) => return login(arguments).await,
+        AccessCommand::Login(arguments) => login(arguments).await?,
         AccessCommand::Show(connection) => {
             let token = config::token(&resolve(&connection)?.token_file)?;
-            Screen::new(false, false).lines(&token);
+            say(connection.format, &token, &json!({"token": token}));
         }
         AccessCommand::Whoami(connection) => {
             let config = resolve(&connection)?;
@@ -33,44 +35,58 @@ pub(crate) async fn access(command: AccessCommand) -> Result<Exit, Failure> {
             let user = Client::of_rbac(&config, Some(&token))?
                 .current_user()
                 .await?;
-            Screen::new(false, false).lines(&render::user(&user));
+            say(connection.format, &render::user(&user), &json!(user));
         }
         AccessCommand::DeleteTokenFile(connection) => {
-            delete(&resolve(&connection)?.token_file)?;
+            let config = resolve(&connection)?;
+            let deleted = delete(&config.token_file)?;
+            say(connection.format, &deleted.words(), &deleted.document());
         }
         AccessCommand::Revoke(connection) => {
             let config = resolve(&connection)?;
             let token = config::token(&config.token_file)?;
             Client::of_rbac(&config, Some(&token))?.revoke().await?;
-            Screen::new(false, false).lines("The token is revoked.");
-            delete(&config.token_file)?;
+            let deleted = delete(&config.token_file)?;
+            let words = format!("The token is revoked.\n{}", deleted.words());
+            let mut document = deleted.document();
+            if let Some(members) = document.as_object_mut() {
+                members.insert("revoked".to_owned(), json!(true));
+            }
+            say(connection.format, &words, &document);
         }
     }
     Ok(Exit::Success)
+}
+
+/// What a person reads, or the one document that a program has asked for.
+fn say(format: Format, words: &str, document: &Value) {
+    match format {
+        Format::Human => Screen::new(false, false).lines(words),
+        Format::Json => screen::put(document),
+    }
 }
 
 fn resolve(connection: &ConnectionArguments) -> Result<AccessConfig, Failure> {
     AccessConfig::resolve(connection, &Surroundings::of_process())
 }
 
-async fn login(arguments: LoginArguments) -> Result<Exit, Failure> {
+async fn login(arguments: LoginArguments) -> Result<(), Failure> {
     let config = resolve(&arguments.connection)?;
     let client = Client::of_rbac(&config, None)?;
     let token = ask(&client, arguments.login, arguments.lifetime).await?;
-    let screen = Screen::new(false, false);
+    let format = arguments.connection.format;
     if arguments.print {
-        screen.lines(&token);
-        return Ok(Exit::Success);
+        say(format, &token, &json!({"token": token}));
+        return Ok(());
     }
     save(&config.token_file, &token).map_err(|source| ConfigError::TokenWrite {
         path: config.token_file.clone(),
         source,
     })?;
-    screen.lines(&format!(
-        "Access token saved to: {}",
-        config.token_file.display()
-    ));
-    Ok(Exit::Success)
+    let file = config.token_file.display();
+    let words = format!("Access token saved to: {file}");
+    say(format, &words, &json!({"token_file": file.to_string()}));
+    Ok(())
 }
 
 /// A client with the saved token. Without one, whoever sits at a terminal is asked for login and
@@ -186,13 +202,32 @@ fn save(path: &Path, token: &str) -> io::Result<()> {
     written
 }
 
-fn delete(path: &Path) -> Result<(), Failure> {
-    let screen = Screen::new(false, false);
-    match fs::remove_file(path) {
-        Ok(()) => screen.lines(&format!("Deleted the token file {}.", path.display())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            screen.lines(&format!("There is no token file {}.", path.display()));
+/// A token file that is not there any more.
+struct Deleted<'a> {
+    path: &'a Path,
+    /// Whether it was there before.
+    was_there: bool,
+}
+
+impl Deleted<'_> {
+    fn words(&self) -> String {
+        let path = self.path.display();
+        if self.was_there {
+            format!("Deleted the token file {path}.")
+        } else {
+            format!("There is no token file {path}.")
         }
+    }
+
+    fn document(&self) -> Value {
+        json!({"token_file": self.path.display().to_string(), "deleted": self.was_there})
+    }
+}
+
+fn delete(path: &Path) -> Result<Deleted<'_>, Failure> {
+    let was_there = match fs::remove_file(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(source) => {
             return Err(ConfigError::TokenWrite {
                 path: path.to_owned(),
@@ -200,8 +235,8 @@ fn delete(path: &Path) -> Result<(), Failure> {
             }
             .into());
         }
-    }
-    Ok(())
+    };
+    Ok(Deleted { path, was_there })
 }
 
 #[cfg(test)]

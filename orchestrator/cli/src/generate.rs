@@ -62,7 +62,9 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::arguments::access::AccessArguments;
     use crate::arguments::job::JobArguments;
+    use crate::arguments::task::TaskArguments;
 
     #[test]
     fn each_command_has_its_page_and_each_shell_its_completions() {
@@ -80,6 +82,22 @@ mod tests {
         let page = read("man/man1/puppet-job-run.1");
         assert!(page.contains("Examples:"), "{page}");
         assert!(read("man/man1/puppet-job.1").contains("puppet\\-job\\-run(1)"));
+    }
+
+    #[test]
+    fn examples_fit_a_terminal_of_80_columns() {
+        let tools = [
+            TaskArguments::command(),
+            JobArguments::command(),
+            AccessArguments::command(),
+        ];
+        let commands = tools.iter().flat_map(Command::get_subcommands);
+        let examples = commands.filter_map(Command::get_after_help);
+        let examples: Vec<_> = examples.map(ToString::to_string).collect();
+        assert!(examples.len() >= 9, "{examples:?}");
+        for line in examples.iter().flat_map(|text| text.lines()) {
+            assert!(line.chars().count() < 80, "{line}");
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn main(tool: Tool) -> ExitCode {
     let format = match &command {
         Command::Task(command) => command.common().format,
         Command::Job(command) => command.common().format,
-        Command::Access(_) => Format::Human,
+        Command::Access(command) => command.format(),
     };
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::Format;
+
 /// Gets a token from the orchestrator for a login and a password.
 #[derive(Debug, Parser)]
 #[command(
@@ -48,7 +50,8 @@ const LOGIN_EXAMPLES: &str = "\
 Examples:
   puppet-access login                       asks for login and password
   puppet-access login ada --lifetime 8h     a token for the working day
-  puppet-access login ci --print < secret   for a script: the password comes by standard input";
+  puppet-access login ci --print < secret   for a script: the password comes by
+                                            standard input";
 
 /// `login`.
 #[derive(Debug, Args)]
@@ -87,9 +90,25 @@ pub(crate) struct ConnectionArguments {
     /// A configuration file in the place of your own
     #[arg(short, long, value_name = "FILE", help_heading = "Connection")]
     pub(crate) config_file: Option<PathBuf>,
+    /// How to show the outcome
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) format: Format,
     /// Tell on standard error what is asked; never shows secrets
     #[arg(short, long)]
     pub(crate) debug: bool,
+}
+
+impl AccessCommand {
+    /// How the outcome is to be shown.
+    pub(crate) fn format(&self) -> Format {
+        match self {
+            Self::Login(arguments) => arguments.connection.format,
+            Self::Show(connection)
+            | Self::Whoami(connection)
+            | Self::DeleteTokenFile(connection)
+            | Self::Revoke(connection) => connection.format,
+        }
+    }
 }
 
 /// As the server will read it, so that a mistake is told before a password is asked for.

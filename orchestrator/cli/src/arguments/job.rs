@@ -68,21 +68,25 @@ impl JobCommand {
 const RUN_EXAMPLES: &str = "\
 Examples:
   Two nodes, each in its own environment:
-    puppet-job run --nodes web1.example.com,web2.example.com
+    puppet-job run --nodes web1.test,web2.test
   What a branch would change on all web servers, five at a time:
-    puppet-job run --query 'nodes[certname] { certname ~ \"web\" }' -e feature --noop --concurrency 5
-  Nodes from a file, one a line; only resources with a tag; Puppet's own words as they come:
+    puppet-job run --query 'nodes[certname] { certname ~ \"web\" }' \\
+      -e feature --noop --concurrency 5
+  Nodes from a file, one a line; only resources with a tag; Puppet's own
+  words as they come:
     puppet-job run --nodes @nodes.txt --tags ssh --follow
 
 Without --noop and --no-noop each node does what its puppet.conf says.
-Ctrl-C stops the job: nodes that have started finish, the others are skipped. Twice leaves at once.";
+Ctrl-C stops the job: nodes that have started finish, the others are skipped.
+Twice leaves at once.";
 
 const RERUN_EXAMPLES: &str = "\
 Examples:
   puppet-job rerun 81             on all of its nodes
   puppet-job rerun 81 --failed    only where it did not end well
   puppet-job rerun 81 --params @secrets.json
-                                  secret parameters are stored nowhere, and are given again";
+                                  secret parameters are stored nowhere, and
+                                  are given again";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -92,8 +96,8 @@ Examples:
 
 const LIST_EXAMPLES: &str = "\
 Examples:
-  puppet-job list                              the latest 50 jobs
-  puppet-job list --type task --task service   those that ran tasks with 'service' in their name
+  puppet-job list                    the latest 50 jobs
+  puppet-job list --task service     those of tasks with it in their name
   puppet-job list --limit 10 --order-by owner --order asc";
 
 const WATCH_EXAMPLES: &str = "\
@@ -104,7 +108,8 @@ Ctrl-C leaves the job alone: it goes on.";
 
 const STOP_EXAMPLES: &str = "\
 Examples:
-  puppet-job stop 81            nodes that have started finish, the others are skipped
+  puppet-job stop 81            nodes that have started finish, the others are
+                                skipped
   puppet-job stop 81 --force    ends what runs on the nodes, too";
 
 /// `run`.

@@ -54,21 +54,23 @@ impl TaskCommand {
 const RUN_EXAMPLES: &str = "\
 Examples:
   Two nodes, one parameter:
-    puppet-task run service action=status name=nginx --nodes web1.example.com,web2.example.com
-  Nodes from a file, one a line (blank lines and # comments are skipped), or from another command:
-    puppet-task run sample::host --nodes @nodes.txt
-    list-nodes | puppet-task run sample::host --nodes -
+    puppet-task run service action=status name=nginx -n web1.test,web2.test
+  Nodes from a file, one a line (blank lines and # comments are skipped), or
+  from another command:
+    puppet-task run sample::host -n @nodes.txt
+    list-nodes | puppet-task run sample::host -n -
   Lists, hashes and secrets are given as JSON, best in a file:
-    puppet-task run sample::ports --params '{\"ports\": [22, 443]}' --nodes web1.example.com
-    puppet-task run sample::account --params @account.json --nodes web1.example.com
+    puppet-task run sample::ports --params '{\"ports\": [22]}' -n web1.test
+    puppet-task run sample::account --params @account.json -n web1.test
   What it writes, while it writes it:
-    puppet-task run sample::slow --nodes web1.example.com --follow
+    puppet-task run sample::slow -n web1.test --follow
   Only look, where the task supports it; one JSON document for a program:
-    puppet-task run sample --noop --nodes web1.example.com --format json
+    puppet-task run sample --noop -n web1.test --format json
 
-An inline value that reads as a number, true or false is given as that; put it in double quotes to
-give text: version='\"1.10\"'.
-Ctrl-C stops the job: nodes that have started finish, the others are skipped. Twice leaves at once.";
+An inline value that reads as a number, true or false is given as that; put
+it in double quotes to give text: version='\"1.10\"'.
+Ctrl-C stops the job: nodes that have started finish, the others are skipped.
+Twice leaves at once.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -77,7 +79,8 @@ Examples:
 
 const WHY_EXAMPLES: &str = "\
 Examples:
-  puppet-task why web1.example.com    each link of the chain to it, and what to do about a broken one
+  puppet-task why web1.test    each link of the chain to it, and what to do
+                               about a broken one
 
 The exit code is 0 when nothing is found that keeps tasks from running there.";
 

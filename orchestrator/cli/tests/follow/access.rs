@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::{Answer, Orchestrator, lines};
 
@@ -92,6 +92,39 @@ fn a_token_may_be_printed_and_not_saved() {
         !remarks.contains("correct horse") && !remarks.contains("default"),
         "{remarks}"
     );
+}
+
+#[test]
+fn programs_are_told_in_one_document_each_time() {
+    let service = service();
+    let ask = |arguments: &[&str], stdin: &str| {
+        let arguments: Vec<_> = arguments.iter().chain(&["--format", "json"]).collect();
+        let arguments: Vec<&str> = arguments.into_iter().copied().collect();
+        let output = service.puppet_access(&arguments, stdin);
+        let document: Value = serde_json::from_slice(&output.stdout).expect("one document");
+        (output.status.code(), document)
+    };
+    let file = service.token_file();
+    let login = ["login", "ada", "--lifetime", "4h"];
+    assert_eq!(
+        ask(&login, "correct horse\n"),
+        (Some(0), json!({"token_file": file}))
+    );
+    let printed = ask(&["login", "ada", "--print"], "correct horse\n");
+    assert_eq!(printed, (Some(0), json!({"token": "default"})));
+    assert_eq!(ask(&["show"], ""), (Some(0), json!({"token": "four"})));
+    let (code, user) = ask(&["whoami"], "");
+    assert_eq!((code, &user["roles"]), (Some(0), &json!(["web"])));
+    let (code, refused) = ask(&["login", "ada"], "wrong\n");
+    assert_eq!(code, Some(3));
+    assert_eq!(refused["kind"], "puppetlabs.rbac/user-unauthenticated");
+    let gone = json!({"token_file": file, "deleted": true, "revoked": true});
+    assert_eq!(ask(&["revoke"], ""), (Some(0), gone));
+    let again = json!({"token_file": file, "deleted": false});
+    assert_eq!(ask(&["delete-token-file"], ""), (Some(0), again));
+    let (code, refused) = ask(&["show"], "");
+    assert_eq!(code, Some(3));
+    assert!(refused["msg"].as_str().expect("a text").contains("token"));
 }
 
 #[test]
