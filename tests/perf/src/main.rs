@@ -5,6 +5,7 @@
 
 mod baseline;
 mod controller;
+mod estate;
 mod fleet;
 mod idle;
 mod jobs;
@@ -12,6 +13,7 @@ mod latency;
 mod memory;
 mod routing;
 mod row;
+mod sqlite;
 mod start;
 mod table;
 
@@ -55,6 +57,8 @@ enum Figure {
     Start,
     /// A job that does nothing on all agents, from the command line's start to its summary.
     Jobs,
+    /// What a whole estate takes above its brokers: known, in a job, and absent.
+    Estate,
 }
 
 /// The certname of the controller that this program plays.
@@ -92,6 +96,10 @@ fn main() -> Result<()> {
     }
     if wanted(Figure::Jobs) {
         jobs::measure(&args.agents, &mut table)?;
+    }
+    if wanted(Figure::Estate) {
+        runtime.block_on(estate::measure([1000, jobs::ESTATE], &mut table))?;
+        jobs::absent(&mut table)?;
     }
     write!(std::io::stdout(), "{table}").context("cannot print")
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pcp::{Envelope, Flags, Message, MessageId, MessageType, Target, Uri};
 use pcp_client::handle::State;
-use pcp_client::{ClientConfig, ClientHandle, Event};
+use pcp_client::{ClientConfig, ClientHandle, Event, SendError};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -31,12 +31,8 @@ async fn serve(handle: ClientHandle, mut events: mpsc::Receiver<Event>, counters
             Ok(Some(event)) => event,
             Ok(None) => return,
             Err(_) => {
-                for outcome in outcomes.0.values() {
-                    // Without a session it is sent again later.
-                    if handle.send(outcome.clone()).await.is_err() {
-                        break;
-                    }
-                }
+                // Without a session they are sent again later.
+                outcomes.send_again(&handle).await.unwrap_or_default();
                 continue;
             }
         };
@@ -73,15 +69,24 @@ const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Outcomes that are not acknowledged, by transaction.
 #[derive(Debug, Default)]
-struct Outcomes(HashMap<String, Message>);
+pub(crate) struct Outcomes(HashMap<String, Message>);
 
 impl Outcomes {
-    fn patience(&self) -> Duration {
+    /// Sends all of them once more.
+    pub(crate) async fn send_again(&self, handle: &ClientHandle) -> Result<(), SendError> {
+        for outcome in self.0.values() {
+            handle.send(outcome.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// How long nothing may come before they are sent again.
+    pub(crate) fn patience(&self) -> Duration {
         if self.0.is_empty() { NEVER } else { AGAIN }
     }
 
     /// Keeps an answer that is an outcome, when the requester acknowledges those.
-    fn keep(&mut self, request: &Message, answer: &Message) {
+    pub(crate) fn keep(&mut self, request: &Message, answer: &Message) {
         let is_outcome = answer.envelope.message_type.name() == Some("rpc_non_blocking_response");
         if is_outcome
             && request.envelope.flags.contains(Flags::ACKNOWLEDGES)
@@ -92,7 +97,7 @@ impl Outcomes {
     }
 
     /// The requester has it.
-    fn forget(&mut self, message: &Message) {
+    pub(crate) fn forget(&mut self, message: &Message) {
         let is_end = message.envelope.message_type.name() == Some("rpc_outcome_acknowledgement");
         if is_end && let Some(id) = transaction(message) {
             self.0.remove(&id);
@@ -123,7 +128,7 @@ async fn count_failures(mut state: watch::Receiver<State>, counters: Arc<Counter
 
 /// What the requester is told. Nothing for messages that are no requests, such as the acknowledgement
 /// of an outcome.
-fn answers(uri: &Uri, message: &Message) -> Vec<Message> {
+pub(crate) fn answers(uri: &Uri, message: &Message) -> Vec<Message> {
     let Ok(data) = serde_json::from_slice::<Value>(&message.body) else {
         return Vec::new();
     };

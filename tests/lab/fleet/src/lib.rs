@@ -2,10 +2,11 @@
 //! own, and behind them no spool and no processes. What they are asked to run succeeds at once.
 //!
 //! [`Fleet`] holds the sessions and counts what happens to them; [`agent`] is one of them;
-//! [`controller`] asks all of them at once and says how long that took. The binary `fleet` is a
-//! process with one of the two in it, steered by `lab load` over its standard streams.
+//! [`controller`] asks all of them at once and says how long that took. [`compiler`] plays agents
+//! without sessions. The binary `fleet` is a process with a fleet or a controller in it, steered by `lab load` over its standard streams.
 
 pub mod agent;
+pub mod compiler;
 pub mod controller;
 pub mod limits;
 
