@@ -8,6 +8,7 @@
     reason = "a test says what it expects, and fails by panicking"
 )]
 
+mod code_ids;
 mod deploy;
 mod errors;
 mod gate;
