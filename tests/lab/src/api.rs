@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(port: u16, token: String, ca: &Path) -> Result<Self, ApiError> {
+    pub(crate) fn new(address: SocketAddr, token: String, ca: &Path) -> Result<Self, ApiError> {
         let mut roots = RootCertStore::empty();
         let text = fs::read(ca).map_err(ApiError::CaFile)?;
         for der in CertificateDer::pem_slice_iter(&text) {
@@ -80,7 +80,7 @@ impl Api {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            address,
             token,
             tls: Arc::new(tls),
         })

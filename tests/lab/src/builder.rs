@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::api::Api;
-use crate::binaries::{self, bin, workspace};
+use crate::binaries::{self, bin};
 use crate::error::file;
-use crate::overlay::{self, Overlay, Roles};
-use crate::ports::{self, Reservation};
+use crate::overlay::{self, Overlay, Rank, Roles};
+use crate::plan::Plan;
 use crate::process::{self, Kind, Process};
 use crate::site::{Foreign, Site};
-use crate::{Lab, LabError, agent_name, compiler_name, environment};
+use crate::{Lab, LabError, agent_name, compiler_name, environment, primary_name};
 
 const PRIMARY: &str = "primary";
-const ORCHESTRATOR: &str = "orchestrator";
+pub(crate) const ORCHESTRATOR: &str = "orchestrator";
 
 /// Whom the lab's token belongs to.
 const LOGIN: &str = "operator";
@@ -31,11 +31,13 @@ const TOKEN_LIFETIME: &str = "30d";
 #[derive(Debug, Default)]
 pub struct Builder {
     dir: Option<PathBuf>,
+    further_primaries: usize,
     compilers: usize,
     agents: usize,
-    modulepath: Vec<PathBuf>,
-    without_modules: bool,
-    controllers: Vec<String>,
+    pub(crate) network: bool,
+    pub(crate) modulepath: Vec<PathBuf>,
+    pub(crate) without_modules: bool,
+    pub(crate) controllers: Vec<String>,
     overlays: Vec<Overlay>,
     config_dir: Option<PathBuf>,
     foreign: Option<Foreign>,
@@ -48,6 +50,22 @@ impl Builder {
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
+        self
+    }
+
+    /// So many primaries beside the first, `primary-2` and so on: all dial each other, compilers dial all,
+    /// and the orchestrator the first that is there.
+    #[must_use]
+    pub fn further_primaries(mut self, count: usize) -> Self {
+        self.further_primaries = count;
+        self
+    }
+
+    /// Each process runs on a host of its own, and the thread that starts the lab moves to one, for good:
+    /// [`Lab::network`] has what lies between them. See [`Network::possible`].
+    #[must_use]
+    pub fn network(mut self) -> Self {
+        self.network = true;
         self
     }
 
@@ -162,37 +180,44 @@ impl Builder {
     }
 
     fn start_in(&self, site: Site) -> Result<Lab, LabError> {
-        let mut plan = Plan::make(self, &site)?;
+        let plan = Plan::make(self, &site)?;
         self.tell("certificates   a CA shaped like Puppet's: root, intermediate, CRLs");
-        let broker_primary = address(&plan.primary);
-        let broker_compilers: Vec<_> = plan.compilers.iter().map(address).collect();
-
         let mut started = Vec::new();
-        let outcome = self.start_mesh(&site, &plan, &mut started);
-        let token = match outcome {
+        let token = match self.start_mesh(&site, &plan, &mut started) {
             Ok(token) => token,
             Err(error) => {
                 process::end_in_order(&mut started);
                 return Err(kept(&site, error));
             }
         };
-        let mut ports = std::mem::take(&mut plan.compilers);
-        let api =
-            Api::new(plan.orchestrator.port, token, &site.ca_file()).map_err(LabError::Api)?;
-        ports.extend([plan.primary, plan.orchestrator]);
+        let address = plan.address(ORCHESTRATOR)?;
+        let api = Api::new(address, token, &site.ca_file()).map_err(LabError::Api)?;
         let lab = Lab {
-            site,
             api,
             processes: std::sync::Mutex::new(started),
-            broker_primary,
-            broker_compilers,
+            broker_primary: plan.address(PRIMARY)?.to_string(),
+            broker_compilers: plan.addresses(&self.compiler_names())?,
             agents: self.agents,
-            _ports: ports,
+            network: plan.network,
+            _ports: plan.ports,
+            site,
         };
         let connected = lab.wait_connected_unless(self.agents, &|| self.is_interrupted());
         connected.map_err(|error| kept(&lab.site, error))?;
         environment::write(&lab)?;
         Ok(lab)
+    }
+
+    pub(crate) fn primary_names(&self) -> Vec<String> {
+        (1..=self.further_primaries + 1).map(primary_name).collect()
+    }
+
+    pub(crate) fn compiler_names(&self) -> Vec<String> {
+        (1..=self.compilers).map(compiler_name).collect()
+    }
+
+    pub(crate) fn agent_names(&self) -> Vec<String> {
+        (1..=self.agents).map(agent_name).collect()
     }
 
     /// Starts the processes, those of one kind together and each kind when the one before is ready.
@@ -202,73 +227,76 @@ impl Builder {
         plan: &Plan,
         started: &mut Vec<Process>,
     ) -> Result<String, LabError> {
-        let primary = address(&plan.primary);
-        let compilers: Vec<_> = plan.compilers.iter().map(address).collect();
+        let (primaries, compilers) = (self.primary_names(), self.compiler_names());
         let controllers: Vec<_> = [site.certname_of(ORCHESTRATOR)]
             .into_iter()
             .chain(self.controllers.iter().cloned())
             .collect();
-        let brokers: Vec<_> = [PRIMARY.to_owned()]
-            .into_iter()
-            .chain((1..=compilers.len()).map(compiler_name))
-            .map(|name| site.certname_of(&name))
+        let brokers: Vec<_> = primaries
+            .iter()
+            .chain(&compilers)
+            .map(|name| site.certname_of(name))
             .collect();
         let roles = Roles {
             brokers: &brokers,
             controllers: &controllers,
         };
 
-        let ssl = site.ssl_of(PRIMARY);
-        let var = site.var_dir(PRIMARY)?;
-        let text = overlay::broker(plan.primary.port, &var, &[], &roles, &ssl);
-        let process = self.process(site, Kind::Primary, PRIMARY, &text)?;
-        self.launch(vec![process], started)?;
-        self.tell(&format!("{PRIMARY:<14} pcp-broker on udp {primary}"));
-
         let mut processes = Vec::new();
-        for (index, port) in plan.compilers.iter().enumerate() {
-            let name = compiler_name(index + 1);
-            let ssl = site.ssl_of(&name);
-            let var = site.var_dir(&name)?;
-            let primaries = std::slice::from_ref(&primary);
-            let text = overlay::broker(port.port, &var, primaries, &roles, &ssl);
-            processes.push(self.process(site, Kind::Compiler, &name, &text)?);
+        for name in &primaries {
+            let others = primaries.iter().filter(|other| *other != name);
+            let others: Vec<_> = others.cloned().collect();
+            let dialled = plan.addresses(&others)?;
+            let rank = Rank::Primary(others.iter().map(|other| site.certname_of(other)).collect());
+            let text = plan.broker(site, name, &rank, &dialled, &roles)?;
+            processes.push(self.process(site, plan, Kind::Primary, name, &text)?);
         }
         self.launch(processes, started)?;
-        for (index, address) in compilers.iter().enumerate() {
-            let name = compiler_name(index + 1);
+        for name in &primaries {
+            let address = plan.address(name)?;
+            self.tell(&format!("{name:<14} pcp-broker on udp {address}"));
+        }
+
+        let dialled = plan.addresses(&primaries)?;
+        let mut processes = Vec::new();
+        for name in &compilers {
+            let text = plan.broker(site, name, &Rank::Compiler, &dialled, &roles)?;
+            processes.push(self.process(site, plan, Kind::Compiler, name, &text)?);
+        }
+        self.launch(processes, started)?;
+        for name in &compilers {
+            let address = plan.address(name)?;
+            let linked = primaries.join(", ");
             self.tell(&format!(
-                "{name:<14} pcp-broker on udp {address}, linked to {PRIMARY}"
+                "{name:<14} pcp-broker on udp {address}, linked to {linked}"
             ));
         }
 
         let text = overlay::orchestrator(
-            plan.orchestrator.port,
+            plan.address(ORCHESTRATOR)?,
             &site.var_dir(ORCHESTRATOR)?,
-            std::slice::from_ref(&primary),
+            &dialled,
             &plan.modulepath,
             &site.ssl_of(ORCHESTRATOR),
         );
-        let process = self.process(site, Kind::Orchestrator, ORCHESTRATOR, &text)?;
+        let process = self.process(site, plan, Kind::Orchestrator, ORCHESTRATOR, &text)?;
         let token = create_token(site)?;
-        let url = format!("https://{}", address(&plan.orchestrator));
+        let url = format!("https://{}", plan.address(ORCHESTRATOR)?);
         environment::write_client_config(site, &url)?;
         self.launch(vec![process], started)?;
         self.tell(&format!("{ORCHESTRATOR:<14} API at {url}"));
 
-        let nearest = if compilers.is_empty() {
-            vec![primary]
-        } else {
-            compilers
+        let nearest = match compilers.is_empty() {
+            true => dialled,
+            false => plan.addresses(&compilers)?,
         };
         let mut processes = Vec::new();
-        for number in 1..=self.agents {
-            let name = agent_name(number);
+        for (index, name) in self.agent_names().iter().enumerate() {
             let mut brokers = nearest.clone();
-            brokers.rotate_left((number - 1) % nearest.len());
-            let ssl = site.ssl_of(&name);
-            let text = overlay::agent(&site.var_dir(&name)?, &brokers, &roles, &ssl);
-            processes.push(self.process(site, Kind::Agent, &name, &text)?);
+            brokers.rotate_left(index % nearest.len());
+            let ssl = site.ssl_of(name);
+            let text = overlay::agent(&site.var_dir(name)?, &brokers, &roles, &ssl);
+            processes.push(self.process(site, plan, Kind::Agent, name, &text)?);
         }
         self.launch(processes, started)?;
         if self.agents > 0 {
@@ -287,6 +315,7 @@ impl Builder {
     fn process(
         &self,
         site: &Site,
+        plan: &Plan,
         kind: Kind,
         name: &str,
         text: &str,
@@ -298,7 +327,8 @@ impl Builder {
         };
         let conf = overlay::write(site, config_kind, name, text, &self.overlays)?;
         let arguments = vec!["--config".into(), conf.into_os_string()];
-        Process::new(site, name, kind, bin(program), arguments)
+        let process = Process::new(site, name, kind, bin(program), arguments)?;
+        Ok(process.on(plan.host(name)?))
     }
 
     /// Starts processes together and waits until each is ready.
@@ -327,61 +357,12 @@ impl Builder {
     }
 }
 
-/// What must be there before the first process starts.
-struct Plan {
-    primary: Reservation,
-    compilers: Vec<Reservation>,
-    orchestrator: Reservation,
-    modulepath: Vec<PathBuf>,
-}
-
-impl Plan {
-    fn make(builder: &Builder, site: &Site) -> Result<Self, LabError> {
-        let modulepath = if builder.without_modules {
-            Vec::new()
-        } else if builder.modulepath.is_empty() {
-            workspace()
-                .map(|root| root.join("packaging/lab-modules"))
-                .into_iter()
-                .collect()
-        } else {
-            builder.modulepath.clone()
-        };
-        let absolute = |dir: &PathBuf| dir.canonicalize().map_err(file("find", dir));
-        let modulepath = modulepath.iter().map(absolute).collect::<Result<_, _>>()?;
-        for name in [PRIMARY, ORCHESTRATOR]
-            .map(str::to_owned)
-            .into_iter()
-            .chain((1..=builder.compilers).map(compiler_name))
-        {
-            let san = [name.clone(), "localhost".to_owned(), "127.0.0.1".to_owned()];
-            site.issue_once(&name, &san)?;
-        }
-        let agents = (1..=builder.agents).map(agent_name);
-        for name in agents.chain(builder.controllers.iter().cloned()) {
-            site.issue_once(&name, &[])?;
-        }
-        Ok(Self {
-            primary: ports::reserve()?,
-            compilers: (0..builder.compilers)
-                .map(|_| ports::reserve())
-                .collect::<Result<_, _>>()?,
-            orchestrator: ports::reserve()?,
-            modulepath,
-        })
-    }
-}
-
 /// A start that failed leaves its logs, unless the user gave it up.
 fn kept(site: &Site, error: LabError) -> LabError {
     if !matches!(error, LabError::Interrupted) {
         site.keep();
     }
     error
-}
-
-fn address(port: &Reservation) -> String {
-    format!("127.0.0.1:{}", port.port)
 }
 
 /// Asks the orchestrator for a token, before it runs, and stores it for the command line.

@@ -114,6 +114,26 @@ pub enum LabError {
         #[source]
         source: TimedOut,
     },
+    /// A network namespace cannot be made or entered.
+    #[error("cannot use a network namespace: hosts of a lab take root")]
+    Namespace(#[source] io::Error),
+    /// A network has more hosts than it has addresses for.
+    #[error("a lab's network has room for 254 hosts")]
+    TooManyHosts,
+    /// This lab runs on one host.
+    #[error("this lab has no network of hosts")]
+    NoNetwork,
+    /// The network of a host cannot be changed.
+    #[error("ip {command}: {errors}")]
+    Ip {
+        /// Its arguments.
+        command: String,
+        /// What it said.
+        errors: String,
+    },
+    /// The switch between hosts does not run.
+    #[error("the switch between the lab's hosts does not answer")]
+    Switch(#[source] io::Error),
     /// The start was given up because the user asked for it.
     #[error("interrupted")]
     Interrupted,

@@ -5,6 +5,8 @@
 //! agents are connected. The processes are those that users run, found beside the running
 //! executable; nothing of the product is linked in. Dropping the [`Lab`] ends them all.
 //!
+//! With [`Builder::network`] each process has a host of its own: a network namespace.
+//!
 //! The binary `lab` is a thin shell around it: `lab run`, `lab up`, `lab load`, `lab restart`,
 //! `lab cert`.
 
@@ -16,7 +18,9 @@ mod environment;
 mod error;
 pub mod generator;
 mod leftovers;
+pub mod network;
 mod overlay;
+mod plan;
 mod ports;
 mod process;
 mod site;
@@ -39,6 +43,7 @@ pub use builder::Builder;
 pub use environment::FILE_NAME as ENVIRONMENT_FILE;
 pub use error::LabError;
 pub use lab_ca::SslDir;
+pub use network::Network;
 use ports::Reservation;
 use process::Process;
 pub use site::Site;
@@ -58,6 +63,7 @@ pub struct Lab {
     broker_primary: String,
     broker_compilers: Vec<String>,
     agents: usize,
+    network: Option<Network>,
     /// Other labs of this machine keep off these ports while it runs.
     _ports: Vec<Reservation>,
 }
@@ -132,6 +138,14 @@ impl Lab {
     pub fn agents(&self) -> Vec<String> {
         let names = (1..=self.agents).map(agent_name);
         names.map(|name| self.site.certname_of(&name)).collect()
+    }
+
+    /// The hosts, in a lab that has several.
+    ///
+    /// # Errors
+    /// When all its processes share one.
+    pub fn network(&self) -> Result<&Network, LabError> {
+        self.network.as_ref().ok_or(LabError::NoNetwork)
     }
 
     /// The names of all processes, in the order of their start.
@@ -333,6 +347,13 @@ impl Drop for Lab {
 
 fn agent_name(number: usize) -> String {
     format!("agent-{number}")
+}
+
+fn primary_name(number: usize) -> String {
+    match number {
+        1 => "primary".to_owned(),
+        _ => format!("primary-{number}"),
+    }
 }
 
 fn compiler_name(number: usize) -> String {

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use lab_ca::SslDir;
@@ -68,22 +69,34 @@ pub(crate) fn write(
     Ok(dir)
 }
 
-/// The configuration of a broker; `primaries` is empty for a primary.
+/// Where a broker stands among the others.
+#[derive(Debug)]
+pub(crate) enum Rank {
+    /// With the certnames of the other primaries.
+    Primary(Vec<String>),
+    Compiler,
+}
+
+/// The configuration of a broker, which dials these primaries.
 pub(crate) fn broker(
-    port: u16,
+    listen: SocketAddr,
     var: &Path,
+    rank: &Rank,
     primaries: &[String],
     roles: &Roles<'_>,
     ssl: &SslDir,
 ) -> String {
-    let role = if primaries.is_empty() {
-        "primary"
-    } else {
-        "compiler"
-    };
     let mut section = Section::new("pcp-broker");
-    section.word("role", role);
-    section.word("listen", &format!("127.0.0.1:{port}"));
+    match rank {
+        Rank::Primary(others) => {
+            section.word("role", "primary");
+            if !others.is_empty() {
+                section.list("primary-certnames", others);
+            }
+        }
+        Rank::Compiler => section.word("role", "compiler"),
+    }
+    section.word("listen", &listen.to_string());
     if !primaries.is_empty() {
         section.list("primaries", primaries);
     }
@@ -114,14 +127,14 @@ pub(crate) fn agent(var: &Path, brokers: &[String], roles: &Roles<'_>, ssl: &Ssl
 
 /// The configuration of the orchestrator.
 pub(crate) fn orchestrator(
-    port: u16,
+    listen: SocketAddr,
     var: &Path,
     brokers: &[String],
     modulepath: &[PathBuf],
     ssl: &SslDir,
 ) -> String {
     let mut section = Section::new("orchestrator");
-    section.word("listen", &format!("127.0.0.1:{port}"));
+    section.word("listen", &listen.to_string());
     section.list("brokers", brokers);
     section.ssl(ssl, "ssl-crl-path");
     section.path("database", &var.join("orchestrator.sqlite"));

@@ -5,9 +5,9 @@
 //! that ends with the lab, however that ends.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{self, UnixDatagram};
 
 use crate::LabError;
 
@@ -20,8 +20,15 @@ const ATTEMPTS: usize = 20_000;
 /// A port that is ours while this value lives.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    pub(crate) port: u16,
+    port: u16,
     _name: UnixDatagram,
+}
+
+impl Reservation {
+    /// Where a process listens that has it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
 }
 
 /// Reserves a port that is free for UDP and TCP on 127.0.0.1.
@@ -40,7 +47,7 @@ pub(crate) fn reserve() -> Result<Reservation, LabError> {
 }
 
 fn try_reserve(port: u16) -> Option<Reservation> {
-    let name = SocketAddr::from_abstract_name(format!("pxp-lab-port-{port}")).ok()?;
+    let name = net::SocketAddr::from_abstract_name(format!("pxp-lab-port-{port}")).ok()?;
     let name = UnixDatagram::bind_addr(&name).ok()?;
     UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use crate::LabError;
 use crate::error::file;
+use crate::network::Host;
 use crate::site::Site;
 use crate::wait::wait_until;
 
@@ -49,6 +50,8 @@ pub(crate) struct Process {
     kind: Kind,
     program: PathBuf,
     arguments: Vec<OsString>,
+    /// Where it runs; without one, where the lab does.
+    host: Option<Host>,
     log: PathBuf,
     pid_file: PathBuf,
     notify_path: PathBuf,
@@ -81,6 +84,7 @@ impl Process {
             kind,
             program,
             arguments,
+            host: None,
             log: site.logs_dir().join(format!("{name}.log")),
             pid_file: site.pids_dir().join(format!("{name}.pid")),
             notify_path,
@@ -88,6 +92,12 @@ impl Process {
             child: None,
             log_start: 0,
         })
+    }
+
+    /// It is to run on this host.
+    pub(crate) fn on(mut self, host: Option<Host>) -> Self {
+        self.host = host;
+        self
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -117,19 +127,23 @@ impl Process {
         self.log_start = log.metadata().map_err(file("read", &self.log))?.len();
         let errors = log.try_clone().map_err(file("open", &self.log))?;
         self.forget_messages();
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(&self.arguments)
             .env("NOTIFY_SOCKET", &self.notify_path)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .map_err(|source| LabError::Spawn {
-                name: self.name.clone(),
-                program: self.program.clone(),
-                source,
-            })?;
+            .process_group(0);
+        let child = match &self.host {
+            Some(host) => host.run(|| command.spawn())?,
+            None => command.spawn(),
+        };
+        let child = child.map_err(|source| LabError::Spawn {
+            name: self.name.clone(),
+            program: self.program.clone(),
+            source,
+        })?;
         let written = fs::write(&self.pid_file, format!("{}\n", child.id()));
         self.child = Some(child);
         written.map_err(file("write", &self.pid_file))
