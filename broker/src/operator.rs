@@ -39,7 +39,7 @@ pub(crate) enum View {
 pub struct Connection {
     /// Who it is: `pcp://CERTNAME/CLIENT-TYPE`.
     pub uri: String,
-    /// From where it has dialled, or where it was dialled; nothing for a link that this broker has dialled.
+    /// Where it is, also after its address has changed; nothing for a link that this broker has dialled.
     pub address: Option<String>,
     /// Since when.
     pub since: Option<Timestamp>,
@@ -105,10 +105,11 @@ fn connection(seen: &Seen, peer: Option<&Peer>) -> Connection {
         Line::Quic(connection) => Some(connection),
         Line::WebSocket(..) => None,
     });
+    let address = quic.map(quinn::Connection::remote_address);
     let bytes = |peer: &Peer| u64::try_from(peer.outbox.bytes()).unwrap_or(u64::MAX);
     Connection {
         uri: seen.peer.to_string(),
-        address: seen.address.map(|address| address.to_string()),
+        address: address.or(seen.address).map(|address| address.to_string()),
         since: peer.and_then(|peer| timestamp(peer.since)),
         // Only links that we have dialled are no peers, and links are dialled over QUIC.
         transport: peer

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lab::{Lab, wait_until};
 
-use crate::{AGENTS, Midway, PATIENCE, mesh};
+use crate::midway::{Midway, PATIENCE};
+use crate::{AGENTS, mesh};
 
 fn kill(lab: &Lab) {
     lab.kill("orchestrator")
@@ -18,7 +19,7 @@ fn restart(lab: &Lab) {
 }
 
 /// Waits until the job has an event of this type.
-fn wait_for_event(midway: &Midway, kind: &str) {
+fn wait_for_event(midway: &Midway<'_>, kind: &str) {
     let path = format!("jobs/{}/events", midway.job);
     wait_until(kind, PATIENCE, || match midway.lab.api_get(&path) {
         Ok((200, answer)) => {
@@ -34,7 +35,7 @@ fn wait_for_event(midway: &Midway, kind: &str) {
 }
 
 /// Brings a job to one of its points.
-type Point = fn(&Midway);
+type Point = fn(&Midway<'_>);
 
 /// From the moment when a job is accepted to the time after its end.
 const POINTS: [(&str, Point); 6] = [
@@ -43,8 +44,8 @@ const POINTS: [(&str, Point); 6] = [
     ("all begun", |midway| midway.wait_begun(AGENTS)),
     ("killed again as soon as it is back", |midway| {
         midway.wait_begun(1);
-        kill(&midway.lab);
-        restart(&midway.lab);
+        kill(midway.lab);
+        restart(midway.lab);
     }),
     ("first result", |midway| {
         midway.open_gate();
@@ -58,30 +59,30 @@ const POINTS: [(&str, Point); 6] = [
 
 #[test]
 fn the_orchestrator_killed_at_any_point_of_a_job_records_each_result_once() {
-    let mut lab = mesh("");
+    let lab = mesh("");
     for (round, (point, bring)) in POINTS.iter().enumerate() {
-        let midway = Midway::submit(lab, &format!("-{round}"));
+        let midway = Midway::submit(&lab, &format!("-{round}"));
         bring(&midway);
-        kill(&midway.lab);
+        kill(midway.lab);
         midway.open_gate();
-        restart(&midway.lab);
+        restart(midway.lab);
         eprintln!("killed: {point}");
         midway.ends_with_every_result_exactly_once();
-        lab = midway.lab;
     }
     lab.wait_connected(AGENTS).expect("all agents are there");
     // A job after all that is like any other.
-    let midway = Midway::submit(lab, "-last");
+    let midway = Midway::submit(&lab, "-last");
     midway.open_gate();
     midway.ends_with_every_result_exactly_once();
-    assert_eq!(midway.lab.deaths(), [], "nothing died by itself");
+    assert_eq!(lab.deaths(), [], "nothing died by itself");
 }
 
 #[test]
 fn many_kills_in_quick_succession_lose_nothing() {
-    let midway = Midway::submit(mesh(""), "");
+    let lab = mesh("");
+    let midway = Midway::submit(&lab, "");
     for _ in 0..5 {
-        restart_after_kill(&midway.lab);
+        restart_after_kill(&lab);
     }
     midway.open_gate();
     midway.ends_with_every_result_exactly_once();

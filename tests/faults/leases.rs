@@ -6,7 +6,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::{AGENTS, Midway, PATIENCE, mesh};
+use crate::midway::{Midway, PATIENCE};
+use crate::{AGENTS, mesh};
 
 /// The shortest lease: one question may stay without an answer.
 const LEASE: &str = "orchestrator.allowed-pcp-status-requests: 1";
@@ -31,7 +32,7 @@ impl Drop for Halted {
 }
 
 /// Waits until a node of the job is as it should be.
-fn wait_for(midway: &Midway, node: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+fn wait_for(midway: &Midway<'_>, node: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
     let path = format!("jobs/{}/nodes", midway.job);
     wait_until(what, PATIENCE, || match midway.lab.api_get(&path) {
         Ok((200, answer)) => {
@@ -48,9 +49,10 @@ fn wait_for(midway: &Midway, node: &str, what: &str, fits: impl Fn(&Value) -> bo
 
 #[test]
 fn a_silent_agent_is_unknown_then_lost_and_what_it_says_later_is_kept() {
-    let midway = Midway::submit(mesh(LEASE), "");
+    let lab = mesh(LEASE);
+    let midway = Midway::submit(&lab, "");
     midway.wait_begun(AGENTS);
-    let halted = Halted::new(&midway.lab, "agent-1");
+    let halted = Halted::new(&lab, "agent-1");
     midway.open_gate();
 
     let node = wait_for(&midway, "agent-1", "it is unknown", |node| {
@@ -103,10 +105,15 @@ fn a_node_that_never_answered_is_told_apart_from_one_that_is_gone() {
     let job = answer["job"]["name"].as_str().expect("a name").to_owned();
     let (marks, gate) = (lab.dir().join("marks"), lab.dir().join("gate"));
     let midway = Midway {
-        lab,
+        lab: &lab,
         job,
         marks,
         gate,
+        nodes: vec![
+            "agent-1".to_owned(),
+            "agent-2".to_owned(),
+            "nobody".to_owned(),
+        ],
     };
     let nodes = midway.nodes_at_the_end("failed");
     drop(halted);

@@ -9,19 +9,17 @@
 
 mod kills;
 mod leases;
+#[path = "../midway.rs"]
+mod midway;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use lab::{Lab, wait_until};
-use serde_json::{Value, json};
+use lab::Lab;
+use midway::Midway;
+use serde_json::json;
 
 const AGENTS: usize = 4;
-
-/// Long enough for time-outs of connections (45 s) and redelivery to do their work on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A mesh whose orchestrator has these lines of configuration as well.
 fn mesh(orchestrator: &str) -> Lab {
@@ -35,145 +33,10 @@ fn mesh(orchestrator: &str) -> Lab {
         .expect("the mesh starts")
 }
 
-/// A mesh with a job whose tasks have all begun and wait for the gate.
-struct Midway {
-    lab: Lab,
-    job: String,
-    marks: PathBuf,
-    gate: PathBuf,
-}
-
-impl Midway {
-    fn start() -> Self {
-        let midway = Self::submit(mesh(""), "");
-        midway.wait_begun(AGENTS);
-        midway
-    }
-
-    /// A job on all agents; its files bear the name of the round.
-    fn submit(lab: Lab, round: &str) -> Self {
-        let marks = lab.dir().join(format!("marks{round}"));
-        let gate = lab.dir().join(format!("gate{round}"));
-        fs::write(&marks, "").expect("a writable lab");
-        let nodes: Vec<_> = (1..=AGENTS).map(|n| format!("agent-{n}")).collect();
-        let body = json!({
-            "task": "probe::mark",
-            "params": { "file": marks, "gate": gate },
-            "scope": { "nodes": nodes },
-        });
-        let (status, answer) = lab
-            .api_post("command/task", &body)
-            .expect("the API answers");
-        assert_eq!(status, 202, "{answer}");
-        let job = answer["job"]["name"]
-            .as_str()
-            .expect("a job name")
-            .to_owned();
-        Self {
-            lab,
-            job,
-            marks,
-            gate,
-        }
-    }
-
-    /// Waits until the task has begun on so many nodes.
-    fn wait_begun(&self, nodes: usize) {
-        wait_until("tasks have begun", PATIENCE, || {
-            let begun = self.marks().len();
-            if begun >= nodes {
-                Ok(())
-            } else {
-                Err(format!("{begun} of {nodes} have begun"))
-            }
-        })
-        .expect("the job runs");
-    }
-
-    /// One line a run of the task, on whichever node.
-    fn marks(&self) -> Vec<String> {
-        fs::read_to_string(&self.marks)
-            .expect("readable marks")
-            .lines()
-            .map(str::to_owned)
-            .collect()
-    }
-
-    fn open_gate(&self) {
-        fs::write(&self.gate, "").expect("a writable lab");
-    }
-
-    /// Waits for the job's end, which must be this, and gives its nodes.
-    fn nodes_at_the_end(&self, end: &str) -> Vec<Value> {
-        let Self { lab, job, .. } = self;
-        let path = format!("jobs/{job}");
-        let state = wait_until("the job has ended", PATIENCE, || match lab.api_get(&path) {
-            Ok((200, answer)) => match answer["state"].as_str() {
-                Some(state @ ("finished" | "failed" | "stopped")) => Ok(state.to_owned()),
-                _ => Err(format!("{} {}", answer["state"], answer["node_states"])),
-            },
-            other => Err(format!("{other:?}")),
-        })
-        .expect("the job ends");
-        let (_, nodes) = lab
-            .api_get(&format!("{path}/nodes"))
-            .expect("the API answers");
-        assert_eq!(state, end, "{nodes:#}");
-
-        nodes["items"].as_array().expect("a list of nodes").clone()
-    }
-
-    /// Waits for the job's end and holds it to the promise.
-    fn ends_with_every_result_exactly_once(&self) {
-        let nodes = self.nodes_at_the_end("finished");
-        let items = &nodes;
-        let Self { lab, job, .. } = self;
-        let path = format!("jobs/{job}");
-        assert_eq!(items.len(), AGENTS);
-        let results: BTreeSet<_> = items
-            .iter()
-            .map(|item| item["result"]["token"].as_str().unwrap_or("none"))
-            .collect();
-        let marks = self.marks();
-        assert_eq!(
-            marks.len(),
-            AGENTS,
-            "a task ran twice, or not at all: {marks:?}"
-        );
-        assert_eq!(
-            results,
-            marks.iter().map(String::as_str).collect(),
-            "{nodes:#?}"
-        );
-
-        let (_, events) = lab
-            .api_get(&format!("{path}/events"))
-            .expect("the API answers");
-        let events = events["items"].as_array().expect("a list of events");
-        let finished: Vec<_> = events
-            .iter()
-            .filter(|e| e["type"] == "node_finished")
-            .collect();
-        let distinct: BTreeSet<_> = finished
-            .iter()
-            .map(|e| e["details"]["node"].to_string())
-            .collect();
-        assert_eq!(
-            finished.len(),
-            AGENTS,
-            "a result was recorded twice, or not at all: {events:#?}"
-        );
-        assert_eq!(distinct.len(), AGENTS);
-        assert_eq!(
-            events.last().map(|e| e["type"].clone()),
-            Some(Value::from("job_finished"))
-        );
-    }
-}
-
 #[test]
 fn an_agent_killed_under_its_task_delivers_the_result_after_its_restart() {
-    let midway = Midway::start();
+    let lab = mesh("");
+    let midway = Midway::start(&lab);
     midway.lab.kill("agent-2").expect("the agent is killed");
     // The task ends while nobody watches it.
     midway.open_gate();
@@ -186,7 +49,8 @@ fn an_agent_killed_under_its_task_delivers_the_result_after_its_restart() {
 
 #[test]
 fn an_agent_restarted_under_its_task_adopts_it_while_it_runs() {
-    let midway = Midway::start();
+    let lab = mesh("");
+    let midway = Midway::start(&lab);
     midway.lab.kill("agent-2").expect("the agent is killed");
     midway
         .lab
@@ -198,7 +62,8 @@ fn an_agent_restarted_under_its_task_adopts_it_while_it_runs() {
 
 #[test]
 fn a_compiler_killed_under_a_job_loses_no_result() {
-    let midway = Midway::start();
+    let lab = mesh("");
+    let midway = Midway::start(&lab);
     midway
         .lab
         .kill("compiler-1")
@@ -213,7 +78,8 @@ fn a_compiler_killed_under_a_job_loses_no_result() {
 
 #[test]
 fn a_compiler_that_stays_away_is_replaced_by_the_other() {
-    let midway = Midway::start();
+    let lab = mesh("");
+    let midway = Midway::start(&lab);
     midway
         .lab
         .kill("compiler-1")
@@ -224,7 +90,8 @@ fn a_compiler_that_stays_away_is_replaced_by_the_other() {
 
 #[test]
 fn the_primary_killed_under_a_job_loses_no_result() {
-    let midway = Midway::start();
+    let lab = mesh("");
+    let midway = Midway::start(&lab);
     midway.lab.kill("primary").expect("the primary is killed");
     midway.open_gate();
     midway
@@ -236,7 +103,8 @@ fn the_primary_killed_under_a_job_loses_no_result() {
 
 #[test]
 fn the_orchestrator_killed_under_a_job_finds_its_results() {
-    let midway = Midway::start();
+    let lab = mesh("");
+    let midway = Midway::start(&lab);
     midway
         .lab
         .kill("orchestrator")
@@ -251,7 +119,8 @@ fn the_orchestrator_killed_under_a_job_finds_its_results() {
 
 #[test]
 fn everything_killed_at_once_loses_no_result() {
-    let midway = Midway::start();
+    let lab = mesh("");
+    let midway = Midway::start(&lab);
     let names = [
         "agent-1",
         "compiler-1",
@@ -271,7 +140,8 @@ fn everything_killed_at_once_loses_no_result() {
 
 #[test]
 fn a_job_stopped_by_force_leaves_nothing_running_although_the_orchestrator_dies() {
-    let midway = Midway::start();
+    let lab = mesh("");
+    let midway = Midway::start(&lab);
     let stop = json!({ "job": midway.job, "force": true });
     let (status, answer) = midway
         .lab

@@ -134,6 +134,9 @@ pub enum LabError {
     /// The switch between hosts does not run.
     #[error("the switch between the lab's hosts does not answer")]
     Switch(#[source] io::Error),
+    /// What ran on a host does not end.
+    #[error("a host of the lab cannot be killed")]
+    StillThere(#[source] TimedOut),
     /// The start was given up because the user asked for it.
     #[error("interrupted")]
     Interrupted,

@@ -142,6 +142,15 @@ impl Network {
         self.host(host)?.set_mtu(mtu)
     }
 
+    /// Kills whatever runs on a host, and returns when it is gone: with its paths cut, that is what a power
+    /// failure looks like to others. A process of the lab may be started there again.
+    ///
+    /// # Errors
+    /// When there is none of this name, or something does not end.
+    pub fn kill_all(&self, host: &str) -> Result<(), LabError> {
+        self.host(host)?.kill_all()
+    }
+
     fn number(&self, host: &str) -> Result<u8, LabError> {
         Ok(self.host(host)?.number())
     }

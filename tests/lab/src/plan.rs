@@ -87,9 +87,7 @@ impl Plan {
 
     pub(crate) fn addresses(&self, names: &[String]) -> Result<Vec<String>, LabError> {
         let addresses = names.iter().map(|name| self.address(name));
-        addresses
-            .map(|address| Ok(address?.to_string()))
-            .collect()
+        addresses.map(|address| Ok(address?.to_string())).collect()
     }
 
     /// The host that a process is to run on; none when all share one.

@@ -1,22 +1,28 @@
 //! [`Host`]: a network namespace with one device, which the switch holds the other side of.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::resume_unwind;
 use std::process::Command;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::LabError;
+use crate::{LabError, wait_until};
 
 /// The network of all hosts, whose last byte is theirs: private, and in no other namespace.
 const NETWORK: [u8; 3] = [10, 77, 0];
 
 /// What a host calls its device.
 const DEVICE: &str = "eth0";
+
+/// A killed process is gone in milliseconds.
+const GONE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// One host.
 #[derive(Debug)]
@@ -33,7 +39,12 @@ pub(super) fn namespace() -> io::Result<File> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         File::open("/proc/thread-self/ns/net")
     };
-    thread::scope(|scope| scope.spawn(make).join().unwrap_or_else(|p| resume_unwind(p)))
+    thread::scope(|scope| {
+        scope
+            .spawn(make)
+            .join()
+            .unwrap_or_else(|p| resume_unwind(p))
+    })
 }
 
 /// Does something in a network namespace. A thread of its own does it, since only the thread moves.
@@ -99,6 +110,26 @@ impl Host {
         self.number
     }
 
+    pub(super) fn kill_all(&self) -> Result<(), LabError> {
+        let number = self
+            .namespace
+            .metadata()
+            .map_err(LabError::Namespace)?
+            .ino();
+        wait_until("everything on the host is gone", GONE, || {
+            let left = processes_in(number);
+            for pid in &left {
+                // One that has ended meanwhile is no concern.
+                kill(*pid, Signal::SIGKILL).unwrap_or_default();
+            }
+            match left.is_empty() {
+                true => Ok(()),
+                false => Err(format!("{left:?}")),
+            }
+        })
+        .map_err(LabError::StillThere)
+    }
+
     pub(crate) fn address(&self) -> Ipv4Addr {
         self.address
     }
@@ -114,6 +145,24 @@ impl Host {
     pub(super) fn set_mtu(&self, mtu: u16) -> Result<(), LabError> {
         self.run(|| ip(&["link", "set", DEVICE, "mtu", &mtu.to_string()]))?
     }
+}
+
+/// The processes in a network namespace, but for this one. One that has ended and is not waited for yet
+/// has none.
+fn processes_in(namespace: u64) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let own = std::process::id();
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i32| {
+            let of = fs::metadata(format!("/proc/{pid}/ns/net"));
+            u32::try_from(*pid) != Ok(own) && of.is_ok_and(|of| of.ino() == namespace)
+        })
+        .map(Pid::from_raw)
+        .collect()
 }
 
 fn with_prefix(address: Ipv4Addr) -> String {
