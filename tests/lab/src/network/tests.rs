@@ -1,3 +1,5 @@
+//! One network: what passes between its hosts, and what does not.
+
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Duration;
