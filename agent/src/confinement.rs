@@ -331,6 +331,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_from_tasks_as_far_as_it_is_there_is_made_by_the_package() {
+        let text = "broker-uris: [b]\nssl-cert: /ssl/certs/n.pem\nssl-key: /ssl/private_keys/n.pem\n\
+                    ssl-crl: /ssl/crl.pem\nspool-dir: /s";
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pxp-agent.conf");
+        std::fs::write(&file, text).unwrap();
+        let read_only = paths(&Config::load(&file).unwrap()).read_only;
+        let made = include_str!("../../packaging/tmpfiles.d/pxp-agent.conf");
+        let made = made.lines().filter_map(|line| line.strip_prefix("d "));
+        let made: Vec<_> = made.map(|line| line.split(' ').next().unwrap()).collect();
+        assert!(made.len() >= 5, "{made:?}");
+        for directory in made {
+            // The policy lies beside the configuration, which is elsewhere here.
+            let directory = directory.replace("/etc/puppetlabs/pxp-agent", "");
+            let kept = |path: &PathBuf| path.ends_with(directory.trim_start_matches('/'));
+            assert!(read_only.iter().any(kept), "{directory}: {read_only:?}");
+        }
+    }
+
+    #[test]
     fn paths_have_neither_links_nor_steps_back() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().canonicalize().unwrap().join("real");

@@ -28,6 +28,7 @@ pub mod session;
 pub mod spool;
 pub mod transaction;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use pcp::ClientType;
 use pcp_client::{ClientConfig, ClientHandle};
 use sandbox::{Facility, Support};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use access_log::{AccessLog, AccessLogError};
 use blocking::BlockingRuns;
@@ -49,6 +51,7 @@ use engine::{Engine, Retention};
 use exit::ExitCode;
 use gate::Gate;
 use modules::Modules;
+use modules::external::load::Loader;
 use modules::launch::Node;
 use policy::{Policy, PolicyError};
 use primaries::Primaries;
@@ -67,6 +70,8 @@ pub struct Agent {
     access_log: AccessLog,
     gate: Gate,
     identity: Arc<Current>,
+    /// Has the external modules read again.
+    ask_modules: Arc<Notify>,
 }
 
 /// Why the agent cannot start.
@@ -190,13 +195,14 @@ impl Agent {
             config.max_message,
         );
         tasks.spawn_core("outbox", sender.run(tasks.shutdown_token()));
-        let external = modules::external::load::load(config, &runner, &gate).await;
+        let loader = Loader::new(config, runner.clone(), gate.clone());
+        let modules = Modules::new(loader.load().await);
         let session = Session {
             events,
             engine,
             outbox,
             runner,
-            modules: Modules::new(external),
+            modules: modules.clone(),
             runs: BlockingRuns::default(),
             gate: gate.clone(),
             access_log: access_log.clone(),
@@ -205,6 +211,9 @@ impl Agent {
             limits: Limits::default(),
         };
         tasks.spawn_core("session", session.run());
+        let ask_modules = Arc::new(Notify::new());
+        let following = loader.follow(modules, Arc::clone(&ask_modules), tasks.shutdown_token());
+        tasks.spawn("external-modules", following);
         daemon::watchdog(&tasks);
         let followed = Arc::clone(&identity);
         let shutdown = tasks.shutdown_token();
@@ -221,6 +230,7 @@ impl Agent {
             access_log,
             gate,
             identity,
+            ask_modules,
         })
     }
 
@@ -255,20 +265,6 @@ fn node(config: &Config, identity: &Identity) -> Node {
 
 /// Runs an agent until a signal ends it, or one of its parts.
 pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
-    let agent = match Agent::start(config).await {
-        Ok(agent) => agent,
-        Err(error) => {
-            if let StartError::Policy(PolicyError(faults)) = &error {
-                for fault in faults {
-                    tracing::error!(%fault, "the policy is broken");
-                }
-            } else {
-                let error = daemon::error_chain(&error);
-                tracing::error!(error, "pxp-agent cannot start");
-            }
-            return error.exit_code();
-        }
-    };
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -281,6 +277,35 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
         Err(error) => {
             tracing::error!(%error, "cannot listen for signals");
             return ExitCode::Failure;
+        }
+    };
+    step_aside();
+    let agent = {
+        let mut starting = pin!(Agent::start(config));
+        loop {
+            tokio::select! {
+                biased;
+                signal = signals.next() => match signal {
+                    // Everything is being read just now.
+                    Signal::Hangup => {}
+                    Signal::Terminate | Signal::Interrupt => return ExitCode::Ok,
+                },
+                started = &mut starting => break started,
+            }
+        }
+    };
+    let agent = match agent {
+        Ok(agent) => agent,
+        Err(error) => {
+            if let StartError::Policy(PolicyError(faults)) = &error {
+                for fault in faults {
+                    tracing::error!(%fault, "the policy is broken");
+                }
+            } else {
+                let error = daemon::error_chain(&error);
+                tracing::error!(error, "pxp-agent cannot start");
+            }
+            return error.exit_code();
         }
     };
     daemon::ready();
@@ -305,10 +330,28 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
     code
 }
 
-/// SIGHUP: certificates, controllers, policy and log level are read again. What is wrong is told, and
-/// what was before stays, as a whole.
+/// Makes room for tasks in the cgroup that a service manager has given to us.
+fn step_aside() {
+    match sandbox::cgroup::step_aside() {
+        Ok(None) => {}
+        Ok(Some(cgroup)) => {
+            tracing::info!(cgroup = %cgroup.display(), "left the service's own cgroup to tasks");
+        }
+        Err(error) => {
+            let error = daemon::error_chain(&error);
+            tracing::warn!(
+                error,
+                "cannot leave the service's own cgroup; tasks may have no limits"
+            );
+        }
+    }
+}
+
+/// SIGHUP: certificates, external modules, controllers, policy and log level are read again. What is wrong
+/// is told, and what was before stays, as a whole; but an external module that is no good goes.
 fn reload(config: &Config, agent: &Agent, logs: &Logs) {
     agent.identity.check_soon();
+    agent.ask_modules.notify_one();
     let new = match config.again() {
         Ok(new) => new,
         Err(refused) => {

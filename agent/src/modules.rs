@@ -18,7 +18,7 @@ pub mod task;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use pcp::Digest;
 use pxp::{JsonObject, OutputRequest, StatusQuery, StopRequest, Wishes};
@@ -280,15 +280,28 @@ impl Process {
     }
 }
 
-/// What may be asked of this agent: what is built in, and the external modules.
+/// What may be asked of this agent: what is built in, and the external modules. Clones are the same ones.
 #[derive(Debug, Clone, Default)]
-pub struct Modules(Arc<BTreeMap<String, Arc<External>>>);
+pub struct Modules(Arc<RwLock<BTreeMap<String, Arc<External>>>>);
 
 impl Modules {
     /// These external modules beside what is built in.
     #[must_use]
     pub fn new(external: BTreeMap<String, Arc<External>>) -> Self {
-        Self(Arc::new(external))
+        Self(Arc::new(RwLock::new(external)))
+    }
+
+    /// Offers these external modules from now on. Gives the names of those that are offered no more.
+    pub fn replace(&self, external: BTreeMap<String, Arc<External>>) -> Vec<String> {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, external);
+        let gone = before.into_keys();
+        gone.filter(|name| !current.contains_key(name)).collect()
+    }
+
+    fn external(&self, module: &str) -> Option<Arc<External>> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.get(module).cloned()
     }
 
     /// Reads what a blocking request asks for.
@@ -301,10 +314,10 @@ impl Modules {
         action: &str,
         params: Option<&JsonObject>,
     ) -> Result<Action, Refused> {
-        let Some(external) = self.0.get(module) else {
+        let Some(external) = self.external(module) else {
             return Action::built_in(module, action, params);
         };
-        match Call::new(external, action, params) {
+        match Call::new(&external, action, params) {
             Ok(call) => Ok(Action::Process(Process::External(Box::new(call)))),
             Err(CallError::NoAction) => Err(Refused::UnknownAction {
                 module: module.to_owned(),
@@ -437,7 +450,94 @@ fn read<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Parameters that each action takes, to be damaged.
+    const TAKEN: [(&str, &str, &str); 13] = [
+        ("echo", "echo", r#"{"argument":"a"}"#),
+        ("ping", "ping", r#"{"sender_timestamp":"1"}"#),
+        ("status", "query", r#"{"transaction_id":"a"}"#),
+        ("task", "stop", r#"{"transaction_id":"a"}"#),
+        (
+            "output",
+            "read",
+            r#"{"transaction_id":"a","stdout":1,"stderr":2,"wait_ms":3}"#,
+        ),
+        (
+            "task",
+            "run",
+            r#"{"task":"m::t","files":[{"filename":"t.sh","sha256":"DIGEST","uri":{"path":"/p","params":{"environment":"e"}}},{"filename":"m/files/x","sha256":"DIGEST","uri":{"path":"/p","params":{}}}],"input":{"a":[1],"_noop":true},"metadata":{"input_method":"both","files":["m/files/"],"supports_noop":true,"implementations":[{"name":"t.sh","requirements":["shell"]}],"extensions":{"pxp_mesh":{"time_limit":5,"profile":"confined"}}}}"#,
+        ),
+        (
+            "script",
+            "run",
+            r#"{"script":{"filename":"s","sha256":"DIGEST","uri":{"path":"/","params":{}}},"arguments":["a"]}"#,
+        ),
+        (
+            "command",
+            "run",
+            r#"{"command":"true","pxp_mesh":{"run_as":"nobody"}}"#,
+        ),
+        (
+            "file",
+            "download",
+            r#"{"files":[{"destination":"/x/y","link_source":"","uri":{"path":"/","params":{}},"sha256":"DIGEST","kind":"file"},{"destination":"/x","link_source":"/y","uri":{"path":"","params":{}},"sha256":"","kind":"symlink"}]}"#,
+        ),
+        (
+            "pxp-module-puppet",
+            "run",
+            r#"{"env":[],"flags":["--environment","e"],"job":"7"}"#,
+        ),
+        ("apply", "prep", r#"{"environment":"e"}"#),
+        (
+            "apply",
+            "apply",
+            r#"{"catalog":{"environment":"e","resources":[]},"apply_options":{"noop":true}}"#,
+        ),
+        ("unknown", "run", "{}"),
+    ];
+
+    fn taken(n: usize) -> (&'static str, &'static str, String) {
+        let (module, action, params) = TAKEN[n];
+        (module, action, params.replace("DIGEST", &"a".repeat(64)))
+    }
+
+    #[test]
+    fn each_action_takes_what_it_should() {
+        for n in 0..TAKEN.len() - 1 {
+            let (module, action, params) = taken(n);
+            let read = parse(module, action, &params);
+            assert!(read.is_ok(), "{module} {action}: {:?}", read.unwrap_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_parameters_are_refused_or_give_a_process_that_stays_in_its_place(
+            n in 0..TAKEN.len(), at in any::<prop::sample::Index>(), cut in 0..12_usize,
+            insert in "(\\.\\./|/|\\\\u0000|\"|,|\\{|\\}|\\[|\\]|:|null|-1|1e999|\\PC){0,4}",
+        ) {
+            let (module, action, params) = taken(n);
+            let mut damaged = params.clone().into_bytes();
+            let at = at.index(damaged.len());
+            damaged.splice(at..(at + cut).min(params.len()), insert.bytes());
+            let Ok(params) = serde_json::from_slice::<JsonObject>(&damaged) else {
+                return Ok(());
+            };
+            crate::digest::RequestDigest::of(module, action, Some(&params)).ok();
+            let Ok(Action::Process(process)) = Action::built_in(module, action, Some(&params)) else {
+                return Ok(());
+            };
+            for (path, _) in process.files() {
+                let plain = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+                prop_assert!(plain, "{}", path.display());
+            }
+            drop((process.digests(), process.environments(), process.wishes()));
+            prop_assert!(process.task().is_none() || process.task() == process.subject());
+        }
+    }
 
     fn parse(module: &str, action: &str, params: &str) -> Result<Action, Refused> {
         Action::built_in(module, action, Some(&serde_json::from_str(params).unwrap()))

@@ -17,6 +17,7 @@ use pcp_client::{Transport, probe};
 use pxp_agent::config::{Config, profile_name};
 use pxp_agent::disk::Room;
 use pxp_agent::exit::ExitCode;
+use pxp_agent::modules::external::load;
 use pxp_agent::policy::{Policy, PolicyError};
 use sandbox::{Facility, Support};
 
@@ -49,6 +50,7 @@ pub(crate) async fn run(config: &Config) -> ExitCode {
     );
     directory("task cache", &config.cache_dir, 0, &mut findings);
     sandbox(config, &mut findings);
+    modules(config, &mut findings);
     let mut ahead = None;
     if identity.is_some() {
         ahead = brokers(config, &mut findings).await;
@@ -243,6 +245,20 @@ fn sandbox(config: &Config, findings: &mut Findings) {
     let limits: Vec<_> = limits.into_iter().flatten().collect();
     let time = Lasting(config.task_time_limit);
     findings.ok("limits", format_args!("time {time} {}", limits.join(", ")));
+}
+
+/// What external modules say of themselves only an agent asks; it tells in its log.
+fn modules(config: &Config, findings: &mut Findings) {
+    for (name, looked) in load::look(config) {
+        match looked {
+            Ok(()) => findings.ok("module", name),
+            Err(error) => findings.fail(
+                "module",
+                format_args!("{name}: {error}"),
+                "mend it, and have the agent read its modules again (SIGHUP)",
+            ),
+        }
+    }
 }
 
 /// How far the clock of a broker is ahead of ours, in seconds, if one was reached that says the time.

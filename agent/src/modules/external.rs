@@ -258,9 +258,38 @@ fn module_name(path: &Path) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_a_module_says_it_is_loaded_or_refused_and_so_are_calls_of_it(
+            at in any::<prop::sample::Index>(), cut in 0..30_usize, insert in "\\PC{0,8}",
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let said = metadata().to_string();
+            let mut damaged = said.clone().into_bytes();
+            let at = at.index(damaged.len());
+            damaged.splice(at..(at + cut).min(said.len()), insert.bytes());
+            let damaged = String::from_utf8_lossy(&damaged);
+            let noise = String::from_utf8_lossy(&bytes);
+            for (said, configuration) in
+                [(&*damaged, None), (&*noise, None), (&*said, Some(&*noise)), (&*said, Some(&*insert))]
+            {
+                let Ok(module) = External::new("/m/x".into(), said, configuration) else {
+                    continue;
+                };
+                let module = Arc::new(module);
+                for action in module.actions() {
+                    prop_assert!(is_name(action));
+                    let params = JsonObject::of(&json!({"argument": noise, "pxp_mesh": {}}));
+                    Call::new(&module, action, Some(&params.unwrap())).ok();
+                }
+            }
+        }
+    }
 
     fn metadata() -> Value {
         json!({

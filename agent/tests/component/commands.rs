@@ -69,6 +69,17 @@ async fn the_doctor_finds_nothing_wrong_with_a_sound_node_and_names_what_is_with
     // Everything at once, each with what to do.
     node.reconfigure("controllers: []\nspool-dir-reserve: \"9000000GiB\"\nping-interval: 5");
     node.policy("default: perhaps");
+    let modules = node.path("modules");
+    node.reconfigure(&format!(
+        "modules-dir: {modules:?}\nmodules-config-dir: {modules:?}"
+    ));
+    std::fs::create_dir(&modules).unwrap();
+    for (name, text) in [("good", ""), ("odd", ""), ("odd.conf", "size = large")] {
+        std::fs::write(modules.join(name), text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(modules.join(name), mode).unwrap();
+    }
+    std::fs::write(modules.join("plain"), "").unwrap();
     std::fs::write(node.ca.ssl_dir("node").cert(), "broken").unwrap();
     let output = node.run(&["doctor"]);
     let text = told(&output);
@@ -77,6 +88,12 @@ async fn the_doctor_finds_nothing_wrong_with_a_sound_node_and_names_what_is_with
         ("fail", "node.pem"),
         ("fail", "node.conf:1: default: \"perhaps\" is none of"),
         ("fail", "no new work is taken"),
+        (
+            "fail",
+            "odd: its configuration is not in a valid JSON format",
+        ),
+        ("fail", "plain is not executable"),
+        ("ok", "good"),
         ("warn", "ping-interval has no effect"),
     ] {
         assert_eq!(lines(&text, level, wanted).len(), 1, "{wanted}: {text}");

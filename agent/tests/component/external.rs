@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use pxp::MessageKind::{BlockingRequest, NonBlockingRequest, ProvisionalResponse};
 use serde_json::{Value, json};
 
-use crate::node::{Node, request, wait_until};
+use crate::node::{Node, open_gate, request, wait_until};
 use crate::played::blocking;
 use crate::stop::stop_and_outcome;
 
@@ -201,4 +201,109 @@ async fn a_module_is_stopped_and_limited_like_a_task() {
     peer.expect(ProvisionalResponse).await;
     let why = peer.error(t2).await;
     assert!(why.contains("time limit of 1 s"), "{why}");
+}
+
+/// A module whose action says which edition it is, `slow` not before something is written to the gate.
+fn edition(name: &str, gate: &std::path::Path) -> String {
+    let actions = ["quick", "slow"].map(|action| {
+        json!({
+            "name": action, "input": {"type": "object"},
+            "results": {"type": "object", "properties": {name: {}}, "required": [name]},
+        })
+    });
+    let metadata = json!({"description": "an edition", "actions": actions});
+    format!(
+        r#"case $1 in
+            metadata) echo '{metadata}' ;;
+            slow) echo begun >&2; read -r word <{gate:?}; echo '{{"{name}": 1}}' ;;
+            quick) echo '{{"{name}": 1}}' ;;
+        esac"#
+    )
+}
+
+/// Puts a module in the place of another, as packages do it.
+fn install(node: &Node, name: &str, script: &str) {
+    fs::write(node.path("modules/.new"), format!("#!/bin/sh\n{script}\n")).unwrap();
+    mode(node, "modules/.new", 0o755);
+    fs::rename(
+        node.path("modules/.new"),
+        node.path(&format!("modules/{name}")),
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn modules_are_read_again_on_hangup_and_what_runs_ends_as_it_began() {
+    let Some(node) = node(&[]) else {
+        return;
+    };
+    let gate = node.path("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    for name in ["changed", "removed", "broken"] {
+        install(&node, name, &edition("first", &gate));
+    }
+    let t1 = &node.id("t1");
+    let (program, mut peer) = node.spawn().await;
+    for name in ["changed", "removed", "broken"] {
+        let results: Value = peer.ask(name, "quick", "{}").await;
+        assert_eq!(results, json!({"first": 1}), "{name}");
+    }
+    peer.request(
+        NonBlockingRequest,
+        &request(t1, "changed", "slow", &json!({})),
+    )
+    .await;
+    peer.expect(ProvisionalResponse).await;
+    wait_until("it runs", || {
+        node.read(&format!("spool/{t1}/stderr")) == "begun\n"
+    })
+    .await;
+    install(&node, "changed", &edition("second", &gate));
+    install(&node, "added", &edition("second", &gate));
+    install(&node, "broken", "echo no longer");
+    fs::remove_file(node.path("modules/removed")).unwrap();
+    program.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("they are read", || {
+        node.read("log").contains("external modules read again")
+    })
+    .await;
+    for name in ["changed", "added"] {
+        let results: Value = peer.ask(name, "quick", "{}").await;
+        assert_eq!(results, json!({"second": 1}), "{name}");
+    }
+    for name in ["removed", "broken"] {
+        peer.request(BlockingRequest, &blocking(name, "quick", "{}"))
+            .await;
+        assert_eq!(peer.error("q").await, format!("unknown module: {name}"));
+        let log = node.read("log");
+        let told = log.lines().any(|line| {
+            line.contains(name)
+                && (line.contains("not loaded") || line.contains("not there any more"))
+        });
+        assert!(told, "{name}: {log}");
+    }
+    // What was accepted before is held to what the module said then.
+    open_gate(gate).await;
+    assert_eq!(peer.outcome(t1).await, json!({"first": 1}));
+    assert_eq!(program.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn signals_count_while_modules_are_asked_at_the_start() {
+    let Some(node) = node(&[]) else {
+        return;
+    };
+    let gate = node.path("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let script =
+        format!("read -r word <{gate:?}\necho '{{\"description\": \"\", \"actions\": []}}'");
+    install(&node, "slow", &script);
+    let (program, mut peer) = node.spawn().await;
+    program.signal(nix::sys::signal::Signal::SIGHUP);
+    open_gate(gate.clone()).await;
+    peer.nothing_waits().await;
+    assert_eq!(program.terminate(), Some(0));
+    let (program, _peer) = node.spawn().await;
+    assert_eq!(program.terminate(), Some(0));
+    open_gate(gate).await;
 }

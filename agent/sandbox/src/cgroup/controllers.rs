@@ -63,19 +63,22 @@ fn add(directory: &Path, name: &str) -> Result<(), String> {
     if lists(&path, name) {
         return Ok(());
     }
-    fs::write(&path, format!("+{name}")).map_err(|error| {
-        // The rule of "no internal processes" (cgroups(7)).
-        let hint = if error.raw_os_error() == Some(nix::libc::EBUSY) {
-            ": processes are in that cgroup itself; a unit with Delegate=yes and \
-             DelegateSubgroup=supervisor (systemd 254) keeps the agent out of it"
-        } else {
-            ""
-        };
+    let refused = |why: String| {
         format!(
-            "cannot turn on the controller {name} in {}: {error}{hint}",
+            "cannot turn on the controller {name} in {}: {why}",
             path.display()
         )
-    })
+    };
+    // The rule of "no internal processes" (cgroups(7)). For cpu and pids the kernel does not insist on it,
+    // but makes every cgroup below one that no process can be put into. The root has no such rule.
+    let root = !directory.join("cgroup.type").exists();
+    let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    if !root && !procs.is_empty() {
+        let why = "processes are in that cgroup itself; the agent leaves it where it was given away \
+                   (a unit with Delegate=yes)";
+        return Err(refused(why.to_owned()));
+    }
+    fs::write(&path, format!("+{name}")).map_err(|error| refused(error.to_string()))
 }
 
 fn lists(path: &Path, name: &str) -> bool {

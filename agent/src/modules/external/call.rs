@@ -242,10 +242,38 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> CallFailure {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use proptest::prelude::*;
     use serde_json::json;
     use tempfile::TempDir;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_output_of_a_module_is_results_or_told_as_none(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            text in "(\\{|\\}|\"out\"|:|1| |\n|,|\\[|\\]){0,16}",
+        ) {
+            let schema = Schema::parse(&json!({"type": "object", "required": ["out"]})).unwrap();
+            for stdout in [bytes, text.into_bytes()] {
+                let read = results(&Said { stdout, exitcode: 0 }, &schema);
+                if let Ok(read) = read {
+                    let value: Value = read.parse().unwrap();
+                    prop_assert!(value.get("out").is_some());
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_no_request_for_a_call_starts_nothing(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let mut output = Vec::new();
+            let refused = run(bytes.as_slice(), &mut output);
+            prop_assert!(matches!(refused, Err(CallFailure::Work(_))));
+            prop_assert!(output.is_empty());
+        }
+    }
 
     /// Calls a module that is this script; its results and exit code, or why there are none.
     fn called(script: &str, output_files: bool) -> Result<(String, u8), String> {

@@ -1,6 +1,7 @@
-//! Which external modules there are: each program of `modules-dir` is asked, once, what it can do, with
-//! the profile and the supervision that its actions have. One that gives no good answer is named in the
-//! log and left out.
+//! Which external modules there are: each program of `modules-dir` is asked what it can do, when the agent
+//! starts and on SIGHUP, with the profile and the supervision that its actions have. One that gives no good
+//! answer is named in the log and left out, also where there was a good one before: what it said then is
+//! not what it does now. A call that has been accepted goes on as it was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
 use crate::config::Config;
 use crate::gate::Gate;
-use crate::modules::{Process, is_built_in};
+use crate::modules::{Modules, Process, is_built_in};
 use crate::results::{Form, NoResult};
 use crate::runner::{Runner, never};
 
@@ -48,6 +53,8 @@ enum NotLoaded {
         .0.display()
     )]
     Untrusted(PathBuf),
+    #[error("{} is not executable; chmod +x, or take it out of modules-dir", .0.display())]
+    NotExecutable(PathBuf),
     #[error("its configuration is larger than {MAX_CONFIGURATION} bytes")]
     LargeConfiguration,
     #[error("failed to load external module metadata: {0}")]
@@ -56,39 +63,90 @@ enum NotLoaded {
     Said(#[from] MetadataError),
 }
 
-/// Asks every module of the configuration's directory.
-pub async fn load(
-    config: &Config,
-    runner: &Runner,
-    gate: &Gate,
-) -> BTreeMap<String, Arc<External>> {
-    let (dir, config_dir) = (
-        config.modules_dir.clone(),
-        config.modules_config_dir.clone(),
-    );
-    let listed = runner
-        .disk()
-        .run(move || candidates(&dir, &config_dir))
-        .await;
-    let mut modules = BTreeMap::new();
-    for (name, candidate) in listed.unwrap_or_default() {
-        let loaded = match candidate {
-            Ok(candidate) => ask(candidate, runner, gate).await,
-            Err(error) => Err(error),
-        };
-        match loaded {
-            Ok(external) => {
-                let actions = external.actions().collect::<Vec<_>>().join(", ");
-                tracing::info!(module = name, actions, "external module loaded");
-                modules.insert(name, Arc::new(external));
-            }
-            Err(error) => {
-                let error = daemon::error_chain(&error);
-                tracing::error!(module = name, error, "external module not loaded");
-            }
+/// Asks the modules.
+#[derive(Debug)]
+pub struct Loader {
+    dir: PathBuf,
+    config_dir: PathBuf,
+    runner: Runner,
+    gate: Gate,
+}
+
+impl Loader {
+    /// A loader for the directories of the configuration.
+    #[must_use]
+    pub fn new(config: &Config, runner: Runner, gate: Gate) -> Self {
+        Self {
+            dir: config.modules_dir.clone(),
+            config_dir: config.modules_config_dir.clone(),
+            runner,
+            gate,
         }
     }
-    modules
+
+    /// Asks every program of the directory.
+    pub async fn load(&self) -> BTreeMap<String, Arc<External>> {
+        let (dir, config_dir) = (self.dir.clone(), self.config_dir.clone());
+        let disk = self.runner.disk();
+        let listed = disk.run(move || candidates(&dir, &config_dir)).await;
+        let mut modules = BTreeMap::new();
+        for (name, candidate) in listed.unwrap_or_default() {
+            let loaded = match candidate {
+                Ok(candidate) => ask(candidate, &self.runner, &self.gate).await,
+                Err(error) => Err(error),
+            };
+            match loaded {
+                Ok(external) => {
+                    let actions = external.actions().collect::<Vec<_>>().join(", ");
+                    tracing::info!(module = name, actions, "external module loaded");
+                    modules.insert(name, Arc::new(external));
+                }
+                Err(error) => {
+                    let error = daemon::error_chain(&error);
+                    tracing::error!(module = name, error, "external module not loaded");
+                }
+            }
+        }
+        modules
+    }
+
+    /// Asks them again with each notice, until shutdown. Notices that come while modules are being asked
+    /// are one.
+    pub async fn follow(self, modules: Modules, again: Arc<Notify>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = again.notified() => {}
+            }
+            let loaded = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                loaded = self.load() => loaded,
+            };
+            let count = loaded.len();
+            for module in modules.replace(loaded) {
+                tracing::warn!(module, "the external module is not there any more");
+            }
+            tracing::info!(count, "external modules read again");
+        }
+    }
+}
+
+/// The programs of the configuration's directory by their names, without asking them: what keeps each
+/// from being a module, as far as it can be seen from outside. Blocks.
+#[must_use]
+pub fn look(config: &Config) -> Vec<(String, Result<(), String>)> {
+    let found = candidates(&config.modules_dir, &config.modules_config_dir);
+    let looked = found.into_iter().map(|(name, candidate)| {
+        let candidate = candidate.and_then(|candidate| {
+            let text = candidate.configuration.unwrap_or_else(|| "{}".to_owned());
+            let form = serde_json::from_str::<IgnoredAny>(&text).map(drop);
+            Ok(form.map_err(MetadataError::ConfigurationForm)?)
+        });
+        (name, candidate.map_err(|error| daemon::error_chain(&error)))
+    });
+    looked.collect()
 }
 
 async fn ask(candidate: Candidate, runner: &Runner, gate: &Gate) -> Result<External, NotLoaded> {
@@ -159,6 +217,13 @@ fn candidate(
     let beside = program.parent().unwrap_or(dir).to_owned();
     for path in [dir, &beside, &program] {
         trusted(path)?;
+    }
+    let mode = fs::metadata(&program)
+        .map_err(NotLoaded::Unreadable)?
+        .permissions()
+        .mode();
+    if mode & 0o111 == 0 {
+        return Err(NotLoaded::NotExecutable(program));
     }
     let file = config_dir.join(format!("{name}.conf"));
     let configuration = match fs::metadata(&file) {

@@ -64,5 +64,5 @@ fn limits_hold_in_a_guest_with_all_controllers() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("tests ended: 0"), "{text}\n{errors}");
-    assert!(text.contains("test result: ok. 5 passed"), "{text}");
+    assert!(text.contains("test result: ok. 6 passed"), "{text}");
 }

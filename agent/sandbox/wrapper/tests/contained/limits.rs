@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use sandbox::{Facility, KilledBy, Limits, Outcome, Profile};
+use sandbox::{Facility, KilledBy, Limits, Outcome, Profile, Support};
 
-use crate::bed::{Result, Run, Witness, skip};
+use crate::bed::{Result, Run, Witness, skip, wrapper};
 use crate::host::SUPPORT;
 
 /// What this script comes to within the limits, in each profile that a task with rights can have. Nothing
@@ -136,4 +136,53 @@ fn processor_time_is_bounded() {
             assert!(took > 0 && took * 2 < lasted, "{took} ms in {lasted} ms");
         },
     );
+}
+
+/// A cgroup below the root of version 2, given away as systemd does it, and left behind empty.
+const GIVEN: &str = r#"
+    use Fcntl; my ($given, $setxattr) = @ARGV;
+    mkdir $given or die "mkdir: $!";
+    my ($name, $value) = ("trusted.delegate", "1");
+    syscall($setxattr, $given, $name, $value, 1, 0) == 0 or die "setxattr: $!";
+    open my $own, ">", "$given/cgroup.procs" or die $!;
+    syswrite $own, getppid or die "enter: $!";
+"#;
+
+#[test]
+fn an_agent_in_a_cgroup_of_its_own_steps_aside_and_its_tasks_can_be_limited() {
+    if let Facility::Missing(reason) = &SUPPORT.controllers.memory {
+        return skip("memory", reason);
+    }
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let given = root.join("given");
+    let made = std::process::Command::new("perl")
+        .args(["-e", GIVEN])
+        .arg(&given)
+        .arg(nix::libc::SYS_setxattr.to_string())
+        .status();
+    assert!(made.unwrap().success());
+    let memory = || Support::probe(wrapper()).controllers.memory;
+    let in_the_way = memory();
+    let words = in_the_way.missing().unwrap();
+    assert!(
+        words.contains("processes are in that cgroup itself"),
+        "{words}"
+    );
+    let aside = sandbox::cgroup::step_aside().unwrap();
+    assert_eq!(aside, Some(given.join("supervisor")));
+    let support = Support::probe(wrapper());
+    assert_eq!(support.controllers.memory, Facility::Available(()));
+    assert_eq!(support.cgroup, Facility::Available(given.join("pxp-agent")));
+    let run = Run::sh(&support, "echo in; exit 3").with(|run| {
+        run.policy.limits.memory = Some(MEMORY);
+        run.policy.limits.processes = Some(8);
+    });
+    let result = run.finish();
+    assert_eq!(result.report.outcome, Outcome::Exited { code: 3 });
+    // There is nothing to leave any more.
+    assert_eq!(sandbox::cgroup::step_aside().unwrap(), None);
+    std::fs::write(root.join("cgroup.procs"), "0").unwrap();
+    for name in ["supervisor", "pxp-agent", "."] {
+        std::fs::remove_dir(given.join(name)).ok();
+    }
 }
