@@ -177,6 +177,11 @@ impl Prepared {
                 path: dir.plan_path(),
                 source,
             })?;
+        // Here, where what is wrong can still be told.
+        dir.reserve_report().map_err(|source| StartError::Create {
+            path: dir.unfinished_report_path(),
+            source,
+        })?;
         let log = create(&dir.wrapper_log_path())?;
         make_fifo(&dir.control_path())?;
         make_fifo(&dir.alive_path())?;

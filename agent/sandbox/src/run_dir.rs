@@ -1,11 +1,19 @@
 //! The directory of one run: its files and what they are called.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::plan::{DecodeError, Plan};
 use crate::report::Report;
+
+/// How much of the disk a report is given in advance: more than the longest, whose two texts are cut at a
+/// thousand characters each.
+const REPORT: i64 = 16 * 1024;
 
 /// The directory that holds the files of one run. It must exist, and be the agent's alone: the
 /// files in it say what was run and what came of it.
@@ -96,6 +104,25 @@ impl RunDir {
     #[must_use]
     pub fn unfinished_report_path(&self) -> PathBuf {
         self.0.join("report.json.new")
+    }
+
+    /// Takes the report's place on the disk, so that a disk that is full, or that the task fills, cannot
+    /// keep its end from being known. It may have been taken already.
+    ///
+    /// # Errors
+    /// When there is no room, or the file cannot be made.
+    pub fn reserve_report(&self) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.unfinished_report_path())?;
+        match fallocate(&file, FallocateFlags::empty(), 0, REPORT) {
+            // A file system that cannot reserve can still be written to.
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(file),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// The FIFO through which the wrapper is asked to stop the task.

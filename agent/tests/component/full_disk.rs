@@ -156,3 +156,81 @@ async fn a_disk_without_a_byte_left_loses_output_and_not_how_the_task_ended() {
     assert_eq!(node.read("runs"), "run\n");
     assert_eq!(program.terminate(), Some(0));
 }
+
+/// What came of a request, whatever it was.
+#[derive(Debug, PartialEq)]
+enum End {
+    /// It was not taken on, for this reason.
+    Refused(String),
+    /// It was, and there is no result, for this reason.
+    Failed(String),
+    /// It has a result.
+    Ran,
+}
+
+async fn end_of(peer: &mut Peer, id: &str) -> End {
+    let mut accepted = false;
+    loop {
+        let answer = peer.answer().await;
+        assert_eq!(answer.body["transaction_id"], id, "{}", answer.body);
+        let why = || answer.body["description"].as_str().unwrap().to_owned();
+        match answer.kind.as_str() {
+            "rpc_error_message" if accepted => return End::Failed(why()),
+            "rpc_error_message" => return End::Refused(why()),
+            "rpc_non_blocking_response" => return End::Ran,
+            other => {
+                assert_eq!(other, "rpc_provisional_response");
+                accepted = true;
+            }
+        }
+    }
+}
+
+/// Whichever of a transaction's writes is the first that fails, its requester hears of it.
+#[tokio::test]
+async fn wherever_the_disk_ends_each_request_has_an_answer_and_none_runs_twice() {
+    if !is_root() {
+        return;
+    }
+    let Some(node) = Node::new("spool-dir-reserve: 0") else {
+        return;
+    };
+    let (program, mut peer, spool) = start(&node).await;
+    let runs = node.path("runs");
+    let mut ends = Vec::new();
+    for pages in 0..=16 {
+        let id = node.id(&format!("t{pages}"));
+        let script = format!("#!/bin/sh\necho {id} >> {}\necho done\n", runs.display());
+        let digest = node.broker.has(script.as_bytes());
+        let filler = fill(&spool, pages * 4096);
+        let request = task(&id, digest, "{}", "");
+        peer.request(NonBlockingRequest, &request).await;
+        let end = end_of(&mut peer, &id).await;
+        fs::remove_file(filler).unwrap();
+        let count = || node.read("runs").lines().filter(|line| *line == id).count();
+        match &end {
+            End::Refused(why) => {
+                assert!(why.contains("No space left on device"), "{pages}: {why}");
+                assert_eq!(count(), 0, "{pages}: {why}");
+                // It left nothing behind: the same id may be asked for once there is room.
+                peer.request(NonBlockingRequest, &request).await;
+                assert_eq!(end_of(&mut peer, &id).await, End::Ran, "{pages}: {why}");
+                assert_eq!(count(), 1);
+            }
+            End::Failed(why) => {
+                assert!(why.contains("No space left on device"), "{pages}: {why}");
+                assert!(count() <= 1, "{pages}: {why}");
+            }
+            End::Ran => assert_eq!(count(), 1, "{pages}"),
+        }
+        peer.acknowledge(&id).await;
+        ends.push(end);
+    }
+    assert!(matches!(ends.first(), Some(End::Refused(_))), "{ends:?}");
+    assert!(
+        ends.iter().any(|end| matches!(end, End::Failed(_))),
+        "{ends:?}"
+    );
+    assert_eq!(ends.last(), Some(&End::Ran), "{ends:?}");
+    assert_eq!(program.terminate(), Some(0));
+}

@@ -194,7 +194,12 @@ impl Drop for Program {
 
 /// Looks until something is so, and lets the agent work in between.
 pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let looked = timeout(SOON, async {
+    wait_at_most(SOON, what, condition).await;
+}
+
+/// The same for what takes longer.
+pub(crate) async fn wait_at_most(patience: Duration, what: &str, condition: impl Fn() -> bool) {
+    let looked = timeout(patience, async {
         let mut looks = interval(Duration::from_millis(5));
         while !condition() {
             looks.tick().await;

@@ -5,6 +5,7 @@ use pxp::{OutputChunk, Status, StreamChunk};
 
 use crate::node::{Node, open_gate, task, wait_until};
 use crate::played::{Peer, blocking};
+use crate::resilience::children;
 
 /// Takes answers until this transaction's question is answered; outcomes are passed over.
 async fn ask(peer: &mut Peer, id: &str, stdout: u64, stderr: u64, wait_ms: u64) -> OutputChunk {
@@ -113,8 +114,22 @@ async fn a_reader_goes_on_where_it_was_when_the_agent_has_been_replaced() {
     assert_eq!(status, Status::Success);
 }
 
+/// The most memory that a process has had at once, in KiB.
+fn peak(pid: impl std::fmt::Display) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = line.unwrap().trim().strip_suffix("kB").unwrap();
+    line.trim().parse().unwrap()
+}
+
+/// How much a flood writes before it is measured what it has cost, in bytes.
+const FLOOD: u64 = 64 << 20;
+
+/// What it may cost the agent and the task's wrapper, in KiB.
+const COST: u64 = 24 << 10;
+
 #[tokio::test]
-async fn a_flood_is_followed_with_its_gaps_told_and_delays_nobody() {
+async fn a_flood_is_followed_with_its_gaps_told_and_neither_fills_memory_nor_delays_others() {
     let Some(node) = Node::new("task-output-limit: 1MiB") else {
         return;
     };
@@ -123,15 +138,22 @@ async fn a_flood_is_followed_with_its_gaps_told_and_delays_nobody() {
         .broker
         .has(b"#!/bin/sh\nwhile [ ! -e \"$PT_on\" ]; do seq 100000; done\n");
     let small = node.broker.has(b"#!/bin/sh\necho small\n");
-    let (_agent, mut peer) = node.start().await;
+    let (program, mut peer) = node.spawn().await;
+    let agent = peak(program.pid());
     let on = node.path("on");
     let input = format!(r#"{{"on":"{}"}}"#, on.display());
     peer.request(NonBlockingRequest, &task(t1, flood, &input, ""))
         .await;
     peer.expect(ProvisionalResponse).await;
     let mut chunk = ask(&mut peer, t1, 0, 0, 30_000).await;
-    while chunk.stdout.total < 8 << 20 {
+    while chunk.stdout.total < FLOOD {
         chunk = ask(&mut peer, t1, 0, 0, 0).await;
+    }
+    let grown = peak(program.pid()) - agent;
+    assert!(grown < COST, "the agent has taken {grown} KiB more");
+    for wrapper in children(program.pid()) {
+        let taken = peak(wrapper);
+        assert!(taken < COST, "the wrapper has taken {taken} KiB");
     }
     // In the middle of it another task runs as ever.
     peer.request(NonBlockingRequest, &task(t2, small, "{}", ""))
@@ -148,7 +170,7 @@ async fn a_flood_is_followed_with_its_gaps_told_and_delays_nobody() {
         at = chunk.stdout.next;
         if chunk.end {
             assert_eq!(at, chunk.stdout.total);
-            assert!(at > 8 << 20, "{at}");
+            assert!(at > FLOOD, "{at}");
             break;
         }
     }

@@ -184,7 +184,7 @@ async fn a_wrapper_that_is_killed_ends_its_task_and_is_told_as_that() {
 }
 
 /// The children of a process.
-fn children(pid: u32) -> Vec<nix::unistd::Pid> {
+pub(crate) fn children(pid: u32) -> Vec<nix::unistd::Pid> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let lists =
         tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());

@@ -1,16 +1,10 @@
 //! The report's file: its place on the disk is taken before the task starts, so that a disk that
 //! the task fills cannot keep its end from being known.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
-use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
 use sandbox::{Report, RunDir};
-
-/// More than the longest report: its two texts are cut at a thousand characters each.
-const RESERVED: i64 = 16 * 1024;
 
 /// A report that is not written yet.
 #[derive(Debug)]
@@ -28,22 +22,11 @@ pub(crate) struct Unflushed {
 }
 
 impl ReportFile {
-    /// Takes the place for the report.
+    /// Takes the place for the report, as the agent has done already.
     pub(crate) fn reserve(dir: &RunDir) -> io::Result<Self> {
-        let path = dir.unfinished_report_path();
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, RESERVED) {
-            // A file system that cannot reserve can still be written to.
-            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
-            Err(errno) => return Err(errno.into()),
-        }
         Ok(Self {
             dir: dir.clone(),
-            file,
+            file: dir.reserve_report()?,
         })
     }
 
