@@ -75,6 +75,7 @@ impl Puppet {
             input: self.0.clone(),
             configuration: run::Configuration {
                 puppet_bin: place.node.puppet.clone(),
+                pid_namespace: run::pid_namespace(),
             },
         };
         Launch {

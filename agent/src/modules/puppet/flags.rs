@@ -154,7 +154,35 @@ fn check_characters(text: &str) -> Result<(), FlagError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_for_each_argument_is_a_listed_option_or_the_value_of_one(
+            flags in prop::collection::vec(
+                "(--|-|--no-|)(noop|environment|tags|postrun_command|confdir|color|job-id|daemonize|a|\\PC)(=| |\t|)(x|)",
+                0..6,
+            ),
+            job in prop::option::of("(-|)[a-z0-9 =\\-]{0,6}"),
+        ) {
+            let run = PuppetRun { env: None, flags, job, pxp_mesh: None };
+            let given = arguments(&run).unwrap_or_default();
+            let mut given = given.iter();
+            while let Some(argument) = given.next() {
+                let name = argument.strip_prefix("--").expect("an option");
+                let valued = WITH_VALUE.contains(&name) || name == "job-id";
+                let plain = name.strip_prefix("no-").unwrap_or(name);
+                let known = BASE.contains(&argument.as_str()) || SWITCHES.contains(&plain);
+                prop_assert!(known || valued, "{}", argument);
+                if valued {
+                    let value = given.next().expect("a value");
+                    prop_assert!(!value.starts_with('-') && check_characters(value).is_ok());
+                }
+            }
+        }
+    }
 
     fn of(flags: &[&str], job: Option<&str>) -> Result<String, FlagError> {
         let run = PuppetRun {

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::report;
@@ -13,6 +16,18 @@ use super::report;
 /// The most that is read of what Puppet says about its settings, and of an administrator's reason for
 /// disabling it. Both have a few lines.
 const MAX_SHORT: u64 = 64 * 1024;
+
+/// The longest that Puppet lets a run take (`runtimeout`). An older lock has been left behind.
+const LONGEST_RUN: Duration = Duration::from_secs(60 * 60);
+
+/// Whose processes are seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// All of the agent's host.
+    Host,
+    /// Only those of this run.
+    Own,
+}
 
 /// The places.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,6 +77,27 @@ impl Places {
         };
         let said: Result<Disabled, _> = serde_json::from_str(&text);
         Some(said.ok().map(|said| said.disabled_message))
+    }
+
+    /// Whether there is a lock, and, as far as can be seen, somebody who holds it: its file has the
+    /// number of a process.
+    pub(super) fn is_held(&self, view: View) -> bool {
+        let Ok(metadata) = self.locked.metadata() else {
+            return false;
+        };
+        match view {
+            View::Host => {
+                let holder = read_short(&self.locked).ok();
+                let holder = holder.and_then(|text| text.trim().parse().ok());
+                let holder = holder.filter(|pid| *pid > 0).map(Pid::from_raw);
+                // A process of somebody else cannot be signalled, and is there.
+                holder.is_none_or(|pid| kill(pid, None) != Err(Errno::ESRCH))
+            }
+            View::Own => {
+                let age = metadata.modified().map(|made| made.elapsed());
+                !matches!(age, Ok(Ok(age)) if age > LONGEST_RUN)
+            }
+        }
     }
 
     /// Lines `key = value`.
@@ -127,7 +163,31 @@ fn read_short(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_puppet_tells_gives_absolute_places_or_none(
+            told in "(lastrunreport|agent_disabled_lockfile|agent_catalog_run_lockfile| = |=|/v/|\n|é|\\PC){0,24}",
+        ) {
+            if let Some(places) = Places::parse(&told) {
+                for path in [places.report, places.disabled, places.locked] {
+                    prop_assert!(path.is_absolute());
+                }
+            }
+        }
+
+        #[test]
+        fn a_lock_file_of_any_bytes_still_disables(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let dir = tempfile::tempdir().unwrap();
+            let disabled = dir.path().join("disabled");
+            std::fs::write(&disabled, &bytes).unwrap();
+            let places = Places { disabled, ..Places::default() };
+            prop_assert!(places.disabled().is_some());
+        }
+    }
 
     #[test]
     fn places_are_taken_from_what_puppet_tells() {

@@ -281,9 +281,32 @@ impl<R: Read> Lines<R> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            read(bytes.as_slice()).ok();
+        }
+
+        #[test]
+        fn a_damaged_report_is_read_or_refused_and_what_is_read_is_not_more_than_was_written(
+            at in 0..REPORT.len(), cut in 0..40_usize,
+            insert in "[-:'\"a0 \n|>&*!\\[{]{0,12}",
+        ) {
+            let mut bytes = REPORT.as_bytes().to_vec();
+            bytes.splice(at..(at + cut).min(REPORT.len()), insert.bytes());
+            if let Ok(report) = read(bytes.as_slice()) {
+                prop_assert!(report.metrics.len() <= MAX_METRICS);
+                for text in [&report.time, &report.transaction_uuid, &report.environment] {
+                    prop_assert!(text.len() <= bytes.len());
+                }
+            }
+        }
+    }
 
     /// What Puppet 7.23 wrote, shortened; the texts of logs are chosen to mislead.
     const REPORT: &str = r#"--- !ruby/object:Puppet::Transaction::Report

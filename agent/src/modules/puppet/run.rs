@@ -16,7 +16,7 @@ use pxp::{PuppetRun, PuppetRunError, PuppetRunResult};
 use serde::{Deserialize, Serialize};
 
 use super::flags;
-use super::places::{AskError, Places, Seen};
+use super::places::{AskError, Places, Seen, View};
 use super::report::{self, Report};
 
 /// How long another run is waited for: the original's ten minutes.
@@ -40,6 +40,15 @@ pub struct Configuration {
     /// Where `puppet` is said to be; looked for otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub puppet_bin: Option<PathBuf>,
+    /// The PID namespace that the agent is in. In another one, Puppet does not see who holds its lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<PathBuf>,
+}
+
+/// The PID namespace that this process is in, where the system tells.
+#[must_use]
+pub fn pid_namespace() -> Option<PathBuf> {
+    std::fs::read_link("/proc/self/ns/pid").ok()
 }
 
 /// Reads the request from `input`, runs Puppet, and writes the result to `output`. `true` when nothing
@@ -84,6 +93,7 @@ struct Run<'a> {
     arguments: Vec<String>,
     places: Places,
     job: Option<&'a str>,
+    view: View,
     /// How long another run is waited for.
     patience: Duration,
 }
@@ -101,6 +111,10 @@ impl<'a> Run<'a> {
             puppet,
             arguments,
             job: task.input.job.as_deref(),
+            view: match &task.configuration.pid_namespace {
+                Some(agents) if pid_namespace().as_ref() != Some(agents) => View::Own,
+                _ => View::Host,
+            },
             patience: PATIENCE,
         })
     }
@@ -111,6 +125,13 @@ impl<'a> Run<'a> {
     fn to_its_end(&self) -> Result<PuppetRunResult, Failure> {
         let deadline = Instant::now() + self.patience;
         let _turn = self.turn(deadline)?;
+        if self.view == View::Own {
+            // Puppet would take every lock for one that was left behind, and run beside the other.
+            self.wait_for_lock(deadline);
+            if self.places.is_held(self.view) {
+                return Err(self.locked(-1));
+            }
+        }
         let held = self.places.locked.exists();
         let before = Seen::of(&self.places.report);
         let code = self.puppet()?;
@@ -122,10 +143,7 @@ impl<'a> Run<'a> {
         if !held && !self.places.locked.exists() {
             return self.result(code, &before);
         }
-        note("another Puppet run is in progress; waiting for its end");
-        while self.places.locked.exists() && Instant::now() < deadline {
-            sleep(LOOK_AGAIN);
-        }
+        self.wait_for_lock(deadline);
         let before = Seen::of(&self.places.report);
         let code = self.puppet()?;
         if code != 0 && !self.is_ours(&before) {
@@ -135,6 +153,17 @@ impl<'a> Run<'a> {
             }
         }
         self.result(code, &before)
+    }
+
+    fn wait_for_lock(&self, deadline: Instant) {
+        let mut told = false;
+        while self.places.is_held(self.view) && Instant::now() < deadline {
+            if !told {
+                note("another Puppet run is in progress; waiting for its end");
+                told = true;
+            }
+            sleep(LOOK_AGAIN);
+        }
     }
 
     fn turn(&self, deadline: Instant) -> Result<Option<File>, Failure> {
@@ -301,7 +330,21 @@ fn note(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_no_request_has_a_result_that_says_so(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let mut written = Vec::new();
+            prop_assert!(!run(bytes.as_slice(), &mut written).unwrap());
+            let result: PuppetRunResult = serde_json::from_slice(&written).unwrap();
+            prop_assert_eq!(result.error_type, Some(PuppetRunError::InvalidJson));
+        }
+    }
 
     #[test]
     fn a_run_that_never_gets_its_turn_says_so() {
@@ -316,6 +359,7 @@ mod tests {
                 locked: path("locked"),
             },
             job: None,
+            view: View::Host,
             patience: Duration::from_millis(250),
         };
         let kind_and_code = |result: Result<_, Failure>| result.map_err(|f| (f.kind, f.code));
@@ -330,6 +374,17 @@ mod tests {
         let queued = kind_and_code(run.to_its_end());
         assert_eq!(queued, Err((PuppetRunError::AgentLocked, -1)));
         drop(other);
+        // Nobody has this number: the run was killed, and Puppet itself looks after its lock.
+        std::fs::write(path("locked"), i32::MAX.to_string()).unwrap();
+        let begun = Instant::now();
+        let tried = kind_and_code(run.to_its_end());
+        assert_eq!(tried, Err((PuppetRunError::AgentLocked, 1)));
+        assert!(begun.elapsed() < run.patience);
+        // Where others are not seen, Puppet is not even tried while there is a lock.
+        let mut run = run;
+        run.view = View::Own;
+        let unseen = kind_and_code(run.to_its_end());
+        assert_eq!(unseen, Err((PuppetRunError::AgentLocked, -1)));
         std::fs::remove_file(path("locked")).unwrap();
         assert_eq!(kind_and_code(run.to_its_end()), none);
     }
