@@ -278,6 +278,7 @@ fn task_run(
             implementations,
             files: Some(metadata.files.clone()),
             features: None,
+            supports_noop: Some(metadata.supports_noop),
             extensions: Some(Extensions {
                 pxp_mesh: Some(Wishes {
                     time_limit: Some(time_limit),

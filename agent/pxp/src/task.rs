@@ -70,6 +70,10 @@ pub struct TaskMetadata {
     /// Features of the node beyond what the agent knows itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
+    /// Whether the task may be run without changing anything. Controllers may leave it out; they have
+    /// looked at it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supports_noop: Option<bool>,
     /// What is no part of the specification. Only our own part is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Extensions>,

@@ -59,6 +59,9 @@ pub enum TaskError {
     /// The node has not what any implementation needs.
     #[error("no implementations match supported features: {0}")]
     NoImplementation(String),
+    /// It is to change nothing, and its metadata says that it cannot do that.
+    #[error("Task {0} does not support noop")]
+    NoNoop(String),
     /// The metadata names a file that did not come with the request.
     #[error("the file {0:?} is named in the metadata, and not among the files of the request")]
     MissingFile(String),
@@ -98,6 +101,9 @@ impl Task {
             .map_err(|_| TaskError::TaskName(run.task.clone()))?;
         let none = TaskMetadata::default();
         let metadata = run.metadata.as_ref().unwrap_or(&none);
+        if metadata.supports_noop == Some(false) && is_noop(&run) {
+            return Err(TaskError::NoNoop(run.task));
+        }
         let implementation = choose(metadata, &features(&run))?;
         let executable = match implementation {
             None => run.files.first().ok_or(TaskError::NoFiles)?,
@@ -230,6 +236,13 @@ impl Method {
             other => Err(TaskError::InputMethod(other.to_owned())),
         }
     }
+}
+
+/// Whether it is to change nothing. It is the task that sees to that; the parameter says so.
+fn is_noop(run: &TaskRun) -> bool {
+    run.input
+        .iter()
+        .any(|(name, value)| name == "_noop" && value == "true")
 }
 
 fn features(run: &TaskRun) -> BTreeSet<&str> {

@@ -53,6 +53,31 @@ fn without_metadata_the_first_file_runs_and_gets_its_input_both_ways() {
 }
 
 #[test]
+fn noop_reaches_a_task_and_one_that_says_that_it_cannot_is_not_run() {
+    let noop = |metadata: &str, noop: bool| {
+        let mut run = run(metadata, &["a.sh"]);
+        run.input.set("_noop", &noop).unwrap();
+        Task::new(run)
+    };
+    // Controllers of the original do not send it: they have looked at it.
+    for metadata in ["", r#","metadata":{"supports_noop":true}"#] {
+        let task = noop(metadata, true).unwrap();
+        let delivery = task.delivery(None).unwrap();
+        assert!(environment(&delivery).contains(&("PT__noop", "true")));
+        assert!(
+            String::from_utf8(delivery.stdin)
+                .unwrap()
+                .contains(r#""_noop":true"#)
+        );
+    }
+    let refused = r#","metadata":{"supports_noop":false}"#;
+    let error = noop(refused, true).unwrap_err();
+    assert_eq!(error.to_string(), "Task demo::hello does not support noop");
+    assert!(noop(refused, false).is_ok());
+    assert!(task(refused, &["a.sh"]).is_ok());
+}
+
+#[test]
 fn the_input_method_is_that_of_the_implementation_then_of_the_metadata_then_the_old_one() {
     let method = |rest: &str| task(rest, &["a.sh"]).unwrap().delivery;
     assert_eq!(method(r#","input_method":"stdin""#), Method::Stdin);
