@@ -323,7 +323,35 @@ fn readable(limit: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_output_is_a_result_within_the_limit_or_a_reason(
+            stdout in prop::collection::vec(any::<u8>(), 0..40),
+            stderr in prop::collection::vec(any::<u8>(), 0..40),
+            text in "\\PC{0,20}", unwritten in 0..3_u64,
+        ) {
+            for stdout in [stdout.as_slice(), text.as_bytes()] {
+                let mut ran = ran(0);
+                let bytes = |kept: &[u8]| Written {
+                    bytes: kept.len() as u64 + unwritten,
+                    truncated: unwritten > 0,
+                };
+                ran.stdout = bytes(stdout);
+                ran.stderr = bytes(&stderr);
+                match of_output(stdout, &stderr, ran) {
+                    Ok(result) if unwritten == 0 => {
+                        prop_assert_eq!(result.stdout.unwrap_or_default().into_bytes(), stdout);
+                    }
+                    Ok(_) => {}
+                    Err(NoResult(why)) => prop_assert!(why.contains("invalid UTF-8"), "{}", why),
+                }
+            }
+        }
+    }
 
     const LIMIT: u64 = 1000;
 

@@ -8,5 +8,6 @@
 )]
 
 mod arrows;
+mod decoders;
 mod files;
 mod lints;

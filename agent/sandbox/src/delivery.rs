@@ -173,7 +173,48 @@ fn read_error(error: std::io::Error) -> DeliveryError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn text() -> impl Strategy<Value = OsString> {
+        vec(1..=255_u8, 0..12).prop_map(OsString::from_vec)
+    }
+
+    fn name() -> impl Strategy<Value = OsString> {
+        "[A-Za-z_é]{1,8}".prop_map(OsString::from)
+    }
+
+    prop_compose! {
+        fn delivery()(
+            environment in vec((name(), text()), 0..4), arguments in vec(text(), 0..4),
+            stdin in vec(any::<u8>(), 0..40),
+        ) -> Delivery {
+            Delivery { environment, arguments, stdin }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_delivery_that_reads_the_same_or_none(
+            body in vec(any::<u8>(), 0..80),
+            whole in delivery(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
+        ) {
+            let encoded = whole.encode().unwrap();
+            prop_assert_eq!(&Delivery::read(&mut encoded.as_slice()).unwrap(), &whole);
+            let mut damaged = encoded;
+            let at = at.index(damaged.len());
+            damaged[at] = byte;
+            let honest = [&(body.len() as u64).to_le_bytes(), body.as_slice()].concat();
+            for bytes in [body, honest, damaged] {
+                if let Ok(read) = Delivery::read(&mut bytes.as_slice()) {
+                    let again = read.encode().unwrap();
+                    prop_assert_eq!(Delivery::read(&mut again.as_slice()).unwrap(), read);
+                }
+            }
+        }
+    }
 
     fn sample() -> Delivery {
         Delivery {

@@ -131,7 +131,41 @@ pub(crate) fn unescape(field: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// As the kernel writes a path.
+    fn escaped(path: &str) -> String {
+        let octal = |c: char| match c {
+            ' ' | '\t' | '\n' | '\\' => format!("\\{:03o}", u32::from(c)),
+            other => other.to_string(),
+        };
+        path.chars().map(octal).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn paths_are_read_back_whatever_is_in_them(
+            points in prop::collection::vec("/[a-c\\\\ \t\n0-9é/-]{0,12}", 0..5),
+            noise in "(\\PC| - |/| |\n|0:2){0,20}",
+        ) {
+            let mut text = String::new();
+            for point in &points {
+                let point = escaped(point);
+                text.push_str(&format!("1 2 0:3 / {point} rw - ext4 /dev/x rw\n"));
+            }
+            let read: Vec<_> = parse(&text).into_iter().map(|mount| mount.point).collect();
+            let written: Vec<_> = points.iter().map(PathBuf::from).collect();
+            prop_assert_eq!(read, written);
+            let mounts = parse(&noise);
+            let keys = PathBuf::from("/etc/keys");
+            for path in aliases(&mounts, &keys) {
+                prop_assert!(!path.starts_with(&keys));
+            }
+            drop((kernel_elsewhere(&mounts), renameable(&mounts, &[keys])));
+        }
+    }
 
     const HOST: &str = "\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

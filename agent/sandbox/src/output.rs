@@ -59,6 +59,12 @@ pub struct Kept {
     pub length: u64,
 }
 
+impl Kept {
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
+}
+
 /// A stream as it lies on disk.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -115,10 +121,10 @@ impl Output {
 
     fn try_read(&self, offset: u64, max: usize) -> io::Result<(u64, u64, Vec<u8>)> {
         let kept = self.kept()?;
-        let end = kept.last().map_or(0, |last| last.offset + last.length);
+        let end = kept.last().map_or(0, Kept::end);
         let next = kept
             .iter()
-            .find(|kept| offset < kept.offset + kept.length && kept.length > 0);
+            .find(|kept| offset < kept.end() && kept.length > 0);
         let Some(piece) = next else {
             return Ok((offset, end, Vec::new()));
         };
@@ -128,7 +134,7 @@ impl Output {
         } else {
             segment_path(&self.head, piece.offset)
         };
-        let left = piece.offset + piece.length - from;
+        let left = piece.end() - from;
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(max);
         let mut bytes = vec![0; length];
         File::open(path)?.read_exact_at(&mut bytes, from - piece.offset)?;
@@ -150,7 +156,9 @@ impl Output {
                 .to_str()
                 .zip(name.to_str())
                 .and_then(|(file, name)| file.strip_prefix(name)?.strip_prefix('.')?.parse().ok());
-            let Some(offset) = offset else {
+            // One by its own name, not by another way to write its number.
+            let ours = |offset: &u64| segment_path(&self.head, *offset) == entry.path();
+            let Some(offset) = offset.filter(ours) else {
                 continue;
             };
             match entry.metadata() {
@@ -170,7 +178,29 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_files_beside_an_output_are_read_within_bounds(
+            names in prop::collection::btree_map(
+                "stdout\\.(-|\\+|)(0|1|7|20|18446744073709551615|99999999999999999999|x|)",
+                0..9_usize, 0..5,
+            ),
+            head in 0..9_usize, offset in prop_oneof![0..30_u64, Just(u64::MAX)], max in 0..9_usize,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let run = RunDir::new(dir.path().to_path_buf());
+            fs::write(run.stdout(), vec![b'h'; head]).unwrap();
+            for (name, length) in names {
+                fs::write(dir.path().join(name), vec![b's'; length]).unwrap();
+            }
+            let (from, end, bytes) = Output::of(&run, Stream::Stdout).read(offset, max).unwrap();
+            prop_assert!(bytes.len() <= max && (bytes.is_empty() || from <= end));
+        }
+    }
 
     #[test]
     fn a_limit_is_shared_out_without_a_rest() {

@@ -126,9 +126,9 @@ impl Support {
             .stderr(Stdio::null())
             .output();
         let reason = match answer {
-            Ok(output) => match serde_json::from_slice(&output.stdout) {
-                Ok(support) => return support,
-                Err(_) => format!(
+            Ok(output) => match Self::told(&output.stdout) {
+                Some(support) => return support,
+                None => format!(
                     "{} does not answer as an execution wrapper ({})",
                     wrapper.display(),
                     output.status
@@ -137,6 +137,11 @@ impl Support {
             Err(error) => format!("cannot run {}: {error}", wrapper.display()),
         };
         Self::nothing(&reason)
+    }
+
+    /// What a wrapper has answered, if that is an answer.
+    fn told(answer: &[u8]) -> Option<Self> {
+        serde_json::from_slice(answer).ok()
     }
 
     /// One line for each facility, for the log at start-up.
@@ -176,5 +181,35 @@ impl Support {
             simple("message bus", &self.message_bus),
             landlock,
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_damaged_answer_of_a_wrapper_is_none_or_reads_the_same(
+            at in any::<prop::sample::Index>(), cut in 0..20_usize,
+            insert in prop::collection::vec(any::<u8>(), 0..6),
+        ) {
+            let whole = Support {
+                cgroup: Facility::Available("/cg".into()),
+                ..Support::nothing("not here")
+            };
+            let answer = serde_json::to_vec(&whole).unwrap();
+            let told = Support::told(&answer);
+            prop_assert_eq!(told.as_ref(), Some(&whole));
+            let mut damaged = answer.clone();
+            let at = at.index(damaged.len());
+            damaged.splice(at..(at + cut).min(answer.len()), insert);
+            if let Some(read) = Support::told(&damaged) {
+                let again = serde_json::to_vec(&read).unwrap();
+                prop_assert_eq!(Support::told(&again), Some(read));
+            }
+        }
     }
 }

@@ -93,7 +93,22 @@ pub(super) fn only_certname(ssldir: &Path) -> Result<Certname, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_and_what_refers_to_other_settings_is_not_taken(
+            text in "(\\[agent\\]|\\[main\\]|\\[|\\]|certname|ssldir|=|#|\\$|\n| |é|x){0,40}",
+        ) {
+            let PuppetConf { certname, ssldir } = PuppetConf::parse(&text);
+            let ssldir = ssldir.map(|path| path.to_string_lossy().into_owned());
+            for value in [certname, ssldir].into_iter().flatten() {
+                prop_assert!(!value.is_empty() && !value.contains(['$', '#', '\n']));
+            }
+        }
+    }
 
     #[test]
     fn the_agents_section_counts_before_the_main_one() {

@@ -240,6 +240,28 @@ proptest::proptest! {
 }
 
 #[test]
+fn deep_nesting_is_a_fault_and_no_overflow() {
+    for open in ["[", "{a:", "{a=[", "a.", "\"a\"."] {
+        let faults = load(&format!("x: {{ {}", open.repeat(50_000))).unwrap_err();
+        assert!(faults[0].contains("levels deep"), "{open}: {faults:?}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_damaged_file_is_read_or_its_faults_are_told(
+        at in 0..ORIGINAL.len(), cut in 0..20_usize,
+        insert in "(\\{|\\}|\\[|\\]|:|=|\"|,|\\$\\{|include |//|#|\n|-1|99999999999999999999|é){0,6}",
+    ) {
+        let mut bytes = ORIGINAL.as_bytes().to_vec();
+        bytes.splice(at..(at + cut).min(ORIGINAL.len()), insert.bytes());
+        if let Err(faults) = load(&String::from_utf8_lossy(&bytes)) {
+            proptest::prop_assert!(!faults.is_empty());
+        }
+    }
+}
+
+#[test]
 fn the_shipped_file_shows_the_defaults() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/config/pxp-agent.conf");
     let shipped = std::fs::read_to_string(shipped).unwrap();

@@ -105,7 +105,24 @@ impl fmt::Display for PrimaryUri {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_value_that_reads_the_same_or_none(
+            server in "(https://|http://|)(\\[|)(::1|a|é|\\.|)(\\]|)(:|)(0|1|65536|)(/|\\PC|)",
+            share in "(-|\\+|)[0-9]{0,12}( |)(%|\\PC|)",
+        ) {
+            if let Ok(uri) = server.parse::<PrimaryUri>() {
+                prop_assert_eq!(uri.to_string().parse(), Ok(uri));
+            }
+            if let Ok(Percent(percent)) = share.parse() {
+                prop_assert_eq!(format!("{percent}%").parse(), Ok(Percent(percent)));
+            }
+        }
+    }
 
     #[test]
     fn servers_are_written_as_for_the_original() {

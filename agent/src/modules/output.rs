@@ -136,9 +136,28 @@ fn unknown(transaction_id: TransactionId) -> OutputChunk {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use sandbox::output::segment_path;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn output_of_any_bytes_is_read_whole_and_in_order(
+            bytes in prop::collection::vec(any::<u8>(), 0..60), text in "\\PC{0,12}",
+        ) {
+            for bytes in [bytes.as_slice(), text.as_bytes()] {
+                let dir = tempfile::tempdir().unwrap();
+                let run = RunDir::new(dir.path().to_path_buf());
+                std::fs::write(run.stdout(), bytes).unwrap();
+                let output = Output::of(&run, Stream::Stdout);
+                let read: Vec<u8> = all(&output, true).into_iter().flat_map(|(_, data)| data).collect();
+                prop_assert_eq!(read.as_slice(), bytes);
+                let before: Vec<u8> = all(&output, false).into_iter().flat_map(|(_, data)| data).collect();
+                prop_assert!(bytes.starts_with(&before) && bytes.len() - before.len() < 4);
+            }
+        }
+    }
 
     /// Reads to the end, piece by piece, and gives what was read with its offsets.
     fn all(output: &Output, ended: bool) -> Vec<(u64, Vec<u8>)> {

@@ -117,9 +117,27 @@ fn written<T: Serialize>(results: &T) -> Result<JsonObject, NoResult> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use pxp::KilledBy;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_output_has_a_result_or_a_reason_whatever_it_was_to_mean(
+            stdout in "(\\{|\\}|\"status\"|\"exitcode\"|:|1|null| |\n|,|\\PC){0,16}",
+            stderr in "\\PC{0,20}",
+        ) {
+            for form in [Form::Output, Form::Success, Form::Object, Form::PuppetRun] {
+                let mut result = result(1, &stdout, &stderr);
+                form.check(&mut result).ok();
+                match form.told(result, true) {
+                    Ok(told) => prop_assert!(told.parse::<serde_json::Value>().unwrap().is_object()),
+                    Err(NoResult(why)) => prop_assert!(!why.is_empty()),
+                }
+            }
+        }
+    }
 
     fn result(exitcode: i32, stdout: &str, stderr: &str) -> ActionResult {
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());

@@ -99,7 +99,20 @@ impl fmt::Display for BrokerAddress {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_address_that_reads_the_same_or_none(
+            text in "(wss://|https://|://|)(\\[|)(::1|fe80::1%1|a|é|-|\\.|)(\\]|)(:|)(0|1|65536|)(/|\\PC|)",
+        ) {
+            if let Ok(address) = text.parse::<BrokerAddress>() {
+                prop_assert_eq!(address.to_string().parse(), Ok(address));
+            }
+        }
+    }
 
     #[test]
     fn reads_every_form_that_configurations_have() {

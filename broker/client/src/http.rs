@@ -242,20 +242,100 @@ where
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
 
+    /// What a peer may answer, with what stands between the head and the end of its body.
+    const ANSWERS: [&str; 4] = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nrunning",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n7\r\nrunning\r\n0\r\n\r\n",
+        "HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 2\r\n\r\nno",
+        "HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n\x07",
+    ];
+
+    /// Answers the first request with these bytes, and hangs up.
+    async fn say(mut theirs: DuplexStream, answer: &[u8]) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(theirs.read_u8().await.expect("a request"));
+        }
+        // Whoever has heard enough reads no more.
+        theirs.write_all(answer).await.ok();
+    }
+
+    /// Has a peer answer these bytes to a question for a file, and to a change of protocol. What came
+    /// of both: how many bytes of a file, and how many of the other protocol.
+    fn exchanged(answer: &[u8]) -> (Option<usize>, Option<usize>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(async {
+            let (ours, theirs) = duplex(64 * 1024);
+            let (asked, ()) =
+                tokio::join!(get(ours, "broker:8142", "/content"), say(theirs, answer));
+            let file = match asked {
+                Ok((size, body)) => {
+                    let mut bytes = Vec::new();
+                    let read = body
+                        .take(size.saturating_add(1))
+                        .read_to_end(&mut bytes)
+                        .await;
+                    read.ok()
+                }
+                Err(GetError::Refused { reason, .. }) => {
+                    assert!(reason.len() <= 3 * MAX_REASON, "{reason}");
+                    assert!(!reason.contains(char::is_control), "{reason:?}");
+                    None
+                }
+                Err(GetError::Http(_)) => None,
+            };
+            let (ours, theirs) = duplex(64 * 1024);
+            let request = Request::new(String::new());
+            let (switched, ()) = tokio::join!(switch(ours, request), say(theirs, answer));
+            (file, switched.ok().map(|switched| switched.early.len()))
+        })
+    }
+
+    #[test]
+    fn the_answers_to_be_damaged_are_answers() {
+        let came: Vec<_> = ANSWERS
+            .iter()
+            .map(|answer| exchanged(answer.as_bytes()))
+            .collect();
+        let nothing = (None, None);
+        assert_eq!(came, [(Some(7), None), nothing, nothing, (None, Some(1))]);
+    }
+
+    #[test]
+    fn a_head_without_an_end_is_refused_within_its_limit() {
+        let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(2 * MAX_HEAD));
+        assert_eq!(exchanged(endless.as_bytes()), (None, None));
+        let many = "x: y\r\n".repeat(MAX_HEADERS + 1);
+        let many = format!("HTTP/1.1 200 OK\r\n{many}content-length: 0\r\n\r\n");
+        assert_eq!(exchanged(many.as_bytes()), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            answer in prop::sample::select(&ANSWERS[..]),
+            at in any::<prop::sample::Index>(), cut in 0..12_usize,
+            insert in "(\r|\n|:| |,|content-length: |transfer-encoding: chunked\r\n|99999999999999999999|-1|7|é){0,4}",
+        ) {
+            let mut damaged = answer.as_bytes().to_vec();
+            let at = at.index(damaged.len());
+            damaged.splice(at..(at + cut).min(answer.len()), insert.bytes());
+            for bytes in [bytes, damaged] {
+                let (file, early) = exchanged(&bytes);
+                prop_assert!(file.unwrap_or(0) <= bytes.len() && early.unwrap_or(0) <= bytes.len());
+            }
+        }
+    }
+
     /// Asks a peer that answers this and hangs up in the same moment.
     async fn asked(answer: &'static str) -> Result<String, GetError> {
-        let (ours, mut theirs) = duplex(4096);
-        let peer = async move {
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(theirs.read_u8().await.expect("a request"));
-            }
-            theirs.write_all(answer.as_bytes()).await.expect("room");
-        };
+        let (ours, theirs) = duplex(4096);
         let asking = async {
             let (size, mut body) = get(ours, "broker:8142", "/content").await?;
             let mut text = String::new();
@@ -263,7 +343,7 @@ mod tests {
             assert_eq!(u64::try_from(text.len()).ok(), Some(size));
             Ok(text)
         };
-        tokio::join!(peer, asking).1
+        tokio::join!(say(theirs, answer.as_bytes()), asking).1
     }
 
     #[tokio::test]

@@ -85,6 +85,10 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
             continue;
         }
         let (digits, behind) = rest.split_first_chunk::<2>()?;
+        // Which would take a sign for a digit.
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
         let digits = std::str::from_utf8(digits).ok()?;
         bytes.push(u8::from_str_radix(digits, 16).ok()?);
         rest = behind;
@@ -110,7 +114,24 @@ impl fmt::Debug for Proxy {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_proxy_that_reads_the_same_or_none(
+            text in "(http://|https://|)(a|%41|%|%\\+1|:|@|é|){0,4}(@|)(proxy|\\[::1\\]|)(:3128|:|:99999|)(/|)",
+            plain in prop::collection::vec(any::<u8>(), 0..12),
+        ) {
+            if let Ok(proxy) = text.parse::<Proxy>() {
+                let address = format!("http://{}", proxy.address);
+                prop_assert_eq!(address.parse::<Proxy>().expect("an address").address, proxy.address);
+            }
+            let encoded: String = plain.iter().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(percent_decoded(&encoded), Some(plain));
+        }
+    }
 
     #[test]
     fn reads_what_configurations_have() {
@@ -150,6 +171,7 @@ mod tests {
             "http://[::1]",
             "http://proxy:1/path",
             "http://a%2:b@proxy:1",
+            "http://a%+2:b@proxy:1",
             "http://pro xy:1",
         ] {
             assert!(text.parse::<Proxy>().is_err(), "{text:?}");

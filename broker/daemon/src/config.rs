@@ -17,13 +17,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hocon::parser::parse_tokens;
-use hocon::{Config, HoconError, HoconValue, ParseOptions, ResolveOptions, ScalarValue};
+use hocon::{
+    Config, HoconError, HoconValue, ParseOptions, ResolveOptions, ScalarValue, Token, TokenKind,
+};
 use serde::de::DeserializeOwned;
 
 pub use faults::{Fault, refuse};
 pub use units::{Lasting, Size, UnitError, bytes, duration};
 
 use places::Places;
+
+/// How deeply a file's values may be nested. Ours have six levels.
+const MAX_DEPTH: usize = 64;
 
 /// Reads a whole configuration: [`Source::read`] and [`Source::decode`] in one.
 ///
@@ -237,6 +242,7 @@ fn read_file(file: &Path, places: &mut Places) -> Result<Config, Fault> {
     let text = fs::read_to_string(file)
         .map_err(|error| Fault::of_file(file, format!("cannot be read: {error}")))?;
     let tokens = hocon::tokenize(&text).map_err(|error| syntax(file, &error.into()))?;
+    check_depth(&tokens, file)?;
     let tree = parse_tokens(&tokens).map_err(|error| syntax(file, &error.into()))?;
     places.note(&tree, file);
     let mut options = ParseOptions::defaults().with_resolve_substitutions(false);
@@ -244,6 +250,31 @@ fn read_file(file: &Path, places: &mut Places) -> Result<Config, Fault> {
         options = options.with_base_dir(dir.to_owned());
     }
     hocon::parse_string_with_options(&text, options).map_err(|error| syntax(file, &error))
+}
+
+/// Refuses what is nested so deeply that following it could take more stack than there is: the parser
+/// calls itself for each level, those that dots in a key make among them.
+fn check_depth(tokens: &[Token], file: &Path) -> Result<(), Fault> {
+    let (mut depth, mut dots) = (0_usize, 0);
+    for token in tokens {
+        match token.kind {
+            TokenKind::LBrace | TokenKind::LBracket => depth += 1,
+            TokenKind::RBrace | TokenKind::RBracket => depth = depth.saturating_sub(1),
+            TokenKind::Unquoted => dots += token.value.matches('.').count(),
+            _ => {}
+        }
+        if !matches!(token.kind, TokenKind::Unquoted | TokenKind::QuotedString) {
+            dots = 0;
+        }
+        if depth + dots > MAX_DEPTH {
+            let problem = format!("is nested more than {MAX_DEPTH} levels deep");
+            return Err(Fault {
+                line: u32::try_from(token.line).ok(),
+                ..Fault::of_file(file, problem)
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The parser's error as a fault. It may stand in an included file, which the parser does not name.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lab_ca::{CertificateAuthority, SslDir};
+use proptest::prelude::*;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_pki_types::ServerName;
 use tempfile::TempDir;
@@ -359,4 +360,29 @@ fn each_fault_of_our_own_files_is_named_with_its_path() {
         .split_whitespace()
         .any(|word| word.starts_with("20") && word.len() == 4);
     assert!(year, "{text}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A broken file is told by its name, and the files before it are still what counts.
+    #[test]
+    fn files_of_any_bytes_are_an_identity_or_an_error(
+        which in 0..4_usize, bytes in prop::collection::vec(any::<u8>(), 0..200),
+        at in any::<prop::sample::Index>(), cut in 0..40_usize,
+        insert in "(-----BEGIN CERTIFICATE-----\n|-----END X509 CRL-----\n|\n|=|A|é){0,4}",
+    ) {
+        let lab = Lab::new();
+        let files = files(&lab.ca.issue("agent-1", &[]).unwrap());
+        let crl = files.crl.clone().unwrap();
+        let path = [&files.cert, &files.key, &files.ca, &crl][which];
+        let whole = std::fs::read(path).unwrap();
+        let mut damaged = whole.clone();
+        let at = at.index(damaged.len());
+        damaged.splice(at..(at + cut).min(whole.len()), insert.bytes());
+        std::fs::write(path, &damaged).unwrap();
+        Identity::load(&files).ok();
+        std::fs::write(path, &bytes).unwrap();
+        prop_assert!(Identity::load(&files).is_err());
+    }
 }

@@ -295,6 +295,21 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn any_body_of_an_error_message_is_a_known_kind_or_none(
+        bytes in vec(any::<u8>(), 0..60), text in "\"(Could not decode message|Not connected|\\PC{0,20})\"?",
+    ) {
+        for body in [bytes.as_slice(), text.as_bytes()] {
+            if let Some(kind) = ErrorKind::from_body(body) {
+                prop_assert_eq!(kind.body().to_vec(), body);
+            }
+        }
+        let kind = ErrorKind::Undecodable;
+        prop_assert_eq!(ErrorKind::from_body(&kind.body()), Some(kind));
+    }
+}
+
 #[test]
 fn the_limits_fit_into_each_other() {
     const {

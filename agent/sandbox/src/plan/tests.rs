@@ -1,8 +1,11 @@
 //! Plans as they are made, written and refused.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::policy::{Limits, Paths};
 use crate::user::UserIds;
+use crate::{Report, RunDir};
 
 fn policy() -> Policy {
     Policy {
@@ -239,5 +242,53 @@ fn bytes_that_are_no_plan_of_this_version_are_refused() {
             Plan::decode(&text.as_bytes()[..end]).is_err(),
             "cut at {end}"
         );
+    }
+}
+
+/// A report as a wrapper writes it, and one of a wrapper that knew less.
+const REPORTS: [&str; 2] = [
+    r#"{"outcome":{"kind":"exited","code":0},"stdout_bytes":1,"stderr_bytes":0,"stdout_truncated":false,"stderr_truncated":false,"output_error":null,"duration_ms":5,"containment":"cgroup","usage":{"profile":"standard","cpu_ms":1,"peak_memory_bytes":null,"killed_by":"time-limit","processes_refused":0}}"#,
+    r#"{"outcome":{"kind":"setup-failed","step":"jail","error":"no"},"stdout_bytes":1,"stderr_bytes":0,"stdout_truncated":false,"stderr_truncated":true,"output_error":"full","duration_ms":5,"containment":null}"#,
+];
+
+proptest! {
+    #[test]
+    fn a_damaged_plan_is_refused_or_one_that_this_agent_would_make(
+        at in any::<prop::sample::Index>(), cut in 0..20_usize,
+        insert in "(\\.\\./|\\\\u0000|\"|,|\\{|\\}|\\[|\\]|:|null|-1|0|true|\\PC){0,4}",
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        Plan::decode(&bytes).ok();
+        let whole = plan(&policy(), &job(), &with_cgroup()).unwrap().encode().unwrap();
+        let mut damaged = whole.clone();
+        let at = at.index(damaged.len());
+        damaged.splice(at..(at + cut).min(whole.len()), insert.bytes());
+        if let Ok(read) = Plan::decode(&damaged) {
+            prop_assert!(read.check().is_ok());
+            prop_assert_eq!(Plan::decode(&read.encode().unwrap()).unwrap(), read);
+        }
+    }
+
+    #[test]
+    fn a_damaged_report_is_none_or_an_error_and_never_a_panic(
+        report in prop::sample::select(&REPORTS[..]),
+        at in any::<prop::sample::Index>(), cut in 0..20_usize,
+        insert in prop::collection::vec(any::<u8>(), 0..6),
+    ) {
+        let whole: Report = serde_json::from_str(report).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path().to_path_buf());
+        std::fs::write(run.report_path(), serde_json::to_vec(&whole).unwrap()).unwrap();
+        prop_assert_eq!(run.report().unwrap(), Some(whole));
+        let mut damaged = report.as_bytes().to_vec();
+        let at = at.index(damaged.len());
+        damaged.splice(at..(at + cut).min(report.len()), insert);
+        for bytes in [damaged, vec![0; at], Vec::new()] {
+            std::fs::write(run.report_path(), &bytes).unwrap();
+            let read = run.report();
+            if bytes.iter().all(|byte| *byte == 0) {
+                prop_assert!(matches!(read, Ok(None)));
+            }
+        }
     }
 }

@@ -135,7 +135,23 @@ fn parse(message: &[u8]) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_message_is_a_fault_of_bounded_length(
+            message in prop::collection::vec(any::<u8>(), 0..MAX_MESSAGE),
+            text in "(jail|2| |-1|99999999999|é){0,8}",
+        ) {
+            for message in [message.as_slice(), text.as_bytes()] {
+                let fault = parse(message);
+                prop_assert!(fault.error.chars().count() <= MAX_ERROR);
+                prop_assert!(fault.step.len() <= 3 * message.len());
+            }
+        }
+    }
 
     #[test]
     fn a_fault_names_its_step_and_its_error() {

@@ -215,3 +215,19 @@ fn watch(main: Pid, wrapper: &mut UnixStream) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_an_end_that_is_sent_by_that_word_or_none() {
+        for word in 0..=u16::MAX {
+            let word = word.to_be_bytes();
+            if let Some(end) = decode(word) {
+                assert_eq!(encode(end), word);
+            }
+        }
+        assert!(decode([EXITED, 3]).is_some() && decode([SIGNALED, 9]).is_some());
+    }
+}

@@ -3,9 +3,19 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink as link};
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+
+proptest! {
+    #[test]
+    fn what_is_no_work_puts_nothing(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let mut output = Vec::new();
+        prop_assert!(matches!(run(bytes.as_slice(), &mut output), Err(PutError::Input(_))));
+        prop_assert!(output.is_empty());
+    }
+}
 
 fn kind_file(dir: &TempDir, content: &str) -> Kind {
     let from = dir.path().join("staged");
