@@ -37,7 +37,7 @@ pub(crate) use jobs::{FileRef, Known, Lookup, NewJob, NewNode, Unfinished};
 pub(crate) use nodes::SeenNode;
 pub(crate) use output::StoredOutput;
 pub(crate) use plans::{NewPlan, PlanEnd, StoredPlan, StoredPlanEvent};
-pub(crate) use query::{StoredEvent, StoredEvents, StoredJob, StoredNode};
+pub(crate) use query::{EndMark, StoredEvent, StoredEvents, StoredJob, StoredNode};
 pub(crate) use task_targets::MAX_TASK_TARGETS;
 pub(crate) use tokens::{StoredToken, TokenHash};
 

@@ -113,6 +113,14 @@ pub struct Nodes {
     /// Where the events after this answer are.
     #[serde(rename = "next-events")]
     pub next_events: NextEvents,
+    /// What to give as [`NodesQuery::after`] for the nodes behind these. Only for nodes that are
+    /// ordered by when they ended, the first to end first. Beyond the original's API.
+    #[serde(
+        rename = "next-nodes",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub next_nodes: Option<String>,
     /// The nodes.
     pub items: Vec<Node>,
 }
@@ -126,6 +134,10 @@ pub struct NodesQuery {
     /// How many nodes to pass over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
+    /// Only nodes behind those of an earlier answer, as that has told. However many there are, it
+    /// costs no more than the answer. Beyond the original's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// By what to order; the name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_by: Option<NodeOrder>,

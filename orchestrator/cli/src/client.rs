@@ -67,11 +67,9 @@ pub(crate) enum EventSource {
     List(Events),
 }
 
-/// Which nodes of a job to list.
+/// Which nodes of a job to list, by name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page {
-    /// Those in this state, the latest to end first; or all, by name.
-    pub(crate) state: Option<NodeState>,
     pub(crate) offset: u64,
     pub(crate) limit: u64,
 }
@@ -300,15 +298,31 @@ impl Client {
 
     /// A page of a job's nodes.
     pub(crate) async fn nodes(&self, job: &str, page: Page) -> Result<Nodes, Failure> {
-        let mut query = vec![
+        let query = [
             ("limit", page.limit.to_string()),
             ("offset", page.offset.to_string()),
         ];
-        if let Some(state) = page.state {
-            query.push(("state", state.text().to_owned()));
-            query.push(("order_by", "finish_timestamp".to_owned()));
-            query.push(("order", "desc".to_owned()));
-        }
+        self.get(&path::job_nodes(job), &query).await
+    }
+
+    /// At most `limit` nodes that have ended in this state, the first to end first, behind those of
+    /// an earlier answer.
+    pub(crate) async fn ended(
+        &self,
+        job: &str,
+        state: NodeState,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Nodes, Failure> {
+        let query = [
+            ("state", state.text().to_owned()),
+            ("order_by", "finish_timestamp".to_owned()),
+            ("limit", limit.to_string()),
+            match after {
+                Some(mark) => ("after", mark.to_owned()),
+                None => ("offset", "0".to_owned()),
+            },
+        ];
         self.get(&path::job_nodes(job), &query).await
     }
 

@@ -1,8 +1,8 @@
 //! Follows a job by its events, and fetches what its nodes gave back.
 //!
-//! An event says that a node has ended; its result is in the list of nodes. The lists are read from
-//! the latest end backwards until every node that the events named has been seen, so that nothing is
-//! missed while others end.
+//! An event says that a node has ended; its result is in the list of nodes. The lists, one for each
+//! way to end, are read on from where they were left until every node that the events named has been
+//! seen: each node is read once, however many there are.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub(crate) struct Follower<'a> {
     source: Source,
     /// Nodes whose end was announced, and whose result has not been fetched.
     awaited: HashSet<(NodeState, String)>,
+    /// How far the lists of nodes that have ended have been read.
+    marks: [(NodeState, Option<String>); 4],
     reported: HashSet<String>,
     running: HashSet<String>,
     is_over: bool,
@@ -67,6 +69,12 @@ impl<'a> Follower<'a> {
             next_event: None,
             source: Source::New,
             awaited: HashSet::new(),
+            marks: [
+                (NodeState::Finished, None),
+                (NodeState::Failed, None),
+                (NodeState::Errored, None),
+                (NodeState::Skipped, None),
+            ],
             reported: HashSet::new(),
             running: HashSet::new(),
             is_over: false,
@@ -180,29 +188,33 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// As [`Self::wait`].
     pub(crate) async fn fetch(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
-        let states = [
-            NodeState::Finished,
-            NodeState::Failed,
-            NodeState::Errored,
-            NodeState::Skipped,
-        ];
-        for state in states {
-            let mut page = Page {
-                state: Some(state),
-                offset: 0,
-                limit: PAGE,
+        for index in 0..self.marks.len() {
+            let Some((state, mut mark)) = self.marks.get(index).cloned() else {
+                break;
             };
+            let mut limit = PAGE;
             while self.awaited.iter().any(|(awaited, _)| *awaited == state) {
-                let Some(nodes) = list(self.client, &self.job, &mut page).await? else {
-                    break;
+                let page = self.client.ended(&self.job, state, mark.as_deref(), limit);
+                let nodes = match page.await {
+                    Ok(nodes) => nodes,
+                    Err(Failure::AnswerTooLarge { .. }) if limit > 1 => {
+                        limit /= 2;
+                        continue;
+                    }
+                    Err(failure) => return Err(failure),
                 };
-                for node in nodes {
+                for node in nodes.items {
                     self.awaited.remove(&(state, node.name.clone()));
                     self.report(node, news);
                 }
+                let Some(next) = nodes.next_nodes else { break };
+                mark = Some(next);
+                if let Some((_, kept)) = self.marks.get_mut(index) {
+                    kept.clone_from(&mark);
+                }
             }
         }
-        // What the lists do not show any more (a node may have changed its state) comes at the end.
+        // What the lists do not show behind the marks comes at the end.
         self.awaited.clear();
         Ok(())
     }
@@ -253,7 +265,6 @@ fn count(running: &mut HashSet<String>, event: &Event) {
 /// When the orchestrator does not answer, or refuses.
 pub(crate) async fn all_nodes(client: &Client, job: &str) -> Result<Vec<Node>, Failure> {
     let mut page = Page {
-        state: None,
         offset: 0,
         limit: PAGE,
     };

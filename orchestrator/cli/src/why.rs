@@ -184,7 +184,6 @@ async fn last_run(client: &Client, node: &str) -> Result<Option<Finding>, Failur
             continue;
         }
         let mut page = Page {
-            state: None,
             offset: 0,
             limit: PAGE,
         };

@@ -6,8 +6,8 @@ use axum::Extension;
 use axum::extract::State;
 use orchestrator_api::{
     ApiError, EnvironmentName, ErrorKind, Job, JobCommand, JobType, Jobs, JobsQuery, Link, Node,
-    NodeState, Nodes, NodesQuery, Owner, Pagination, Report, ReportItem, SensitiveResults, Time,
-    path,
+    NodeOrder, NodeState, Nodes, NodesQuery, Order, Owner, Pagination, Report, ReportItem,
+    SensitiveResults, Time, path,
 };
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ use super::request::{Base, Params, Parts, job_id, unknown_job};
 use crate::auth::Caller;
 use crate::clock::wall;
 use crate::outcome::SENSITIVE;
-use crate::store::{StoredJob, StoredNode};
+use crate::store::{EndMark, StoredJob, StoredNode};
 
 /// `GET jobs`.
 pub(super) async fn list(
@@ -75,10 +75,22 @@ pub(super) async fn nodes(
             return Err(ApiError::new(ErrorKind::NotPermitted, msg).into());
         }
     }
-    let stored = api.store.nodes(id, query).await?;
+    let is_by_end = query.order_by == Some(NodeOrder::FinishTimestamp)
+        && query.order.unwrap_or_default() == Order::Asc;
+    let after = match &query.after {
+        Some(text) if is_by_end => Some(end_mark(text)?),
+        Some(_) => {
+            let msg = "after needs order_by=finish_timestamp, and order=asc if there is an order";
+            return Err(ApiError::new(ErrorKind::ValidationError, msg).into());
+        }
+        None => None,
+    };
+    let stored = api.store.nodes(id, query, after).await?;
     let stored = stored.ok_or_else(|| unknown_job(&name))?;
     let now = wall();
+    let last = stored.last.filter(|_| is_by_end);
     Ok(Answer::ok(Nodes {
+        next_nodes: last.map(|mark| format!("{}.{}", mark.finished, mark.node)),
         next_events: next_events(&base, &name, stored.next_event),
         items: stored
             .items
@@ -88,11 +100,26 @@ pub(super) async fn nodes(
     }))
 }
 
+/// Reads what an answer has given as `next-nodes`.
+fn end_mark(text: &str) -> Result<EndMark, ApiError> {
+    let read = || {
+        let (finished, node) = text.split_once('.')?;
+        Some(EndMark {
+            finished: finished.parse().ok()?,
+            node: node.parse().ok()?,
+        })
+    };
+    read().ok_or_else(|| {
+        let msg = "after is not what an answer has given as next-nodes";
+        ApiError::new(ErrorKind::ValidationError, msg).with("after", text)
+    })
+}
+
 /// `GET jobs/:id/report`: with what PuppetDB knows of the resources, when Puppet was run.
 pub(super) async fn report(State(api): State<Api>, Parts(name): Parts<String>) -> Fallible<Report> {
     let stored = api
         .store
-        .nodes(job_id(&name)?, NodesQuery::default())
+        .nodes(job_id(&name)?, NodesQuery::default(), None)
         .await?;
     let stored = stored.ok_or_else(|| unknown_job(&name))?;
     let hash = |node: &StoredNode| {

@@ -65,6 +65,17 @@ impl std::fmt::Debug for StoredNode {
 pub(crate) struct StoredNodes {
     pub(crate) next_event: i64,
     pub(crate) items: Vec<StoredNode>,
+    /// The last of them, when it has ended.
+    pub(crate) last: Option<EndMark>,
+}
+
+/// The place of a node among those of its job that have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndMark {
+    /// When it ended, in milliseconds since 1970.
+    pub(crate) finished: i64,
+    /// Its number in the job.
+    pub(crate) node: u32,
 }
 
 /// An event as it is stored.
@@ -126,7 +137,7 @@ impl Store {
         .await
     }
 
-    /// A page of a job's nodes; nothing when there is no such job.
+    /// A page of a job's nodes, behind a mark if there is one; nothing when there is no such job.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
@@ -134,14 +145,19 @@ impl Store {
         &self,
         id: JobId,
         query: NodesQuery,
+        after: Option<EndMark>,
     ) -> Result<Option<StoredNodes>, StoreError> {
         self.read(move |connection| {
             if !exists(connection, id)? {
                 return Ok(None);
             }
             let next_event = last_event(connection, id)? + 1;
-            let items = nodes(connection, id, &query)?;
-            Ok(Some(StoredNodes { next_event, items }))
+            let (items, last) = nodes(connection, id, &query, after)?;
+            Ok(Some(StoredNodes {
+                next_event,
+                items,
+                last,
+            }))
         })
         .await
     }
@@ -307,10 +323,11 @@ fn nodes(
     connection: &Connection,
     id: JobId,
     query: &NodesQuery,
-) -> Result<Vec<StoredNode>, StoreError> {
+    after: Option<EndMark>,
+) -> Result<(Vec<StoredNode>, Option<EndMark>), StoreError> {
     let error = || StoreError::of("read the nodes of a job");
     let mut select = connection
-        .prepare_cached(&nodes_statement(query))
+        .prepare_cached(&nodes_statement(query, after.is_some()))
         .map_err(error())?;
     let state = query.state.map(NodeState::text);
     let mut rows = select
@@ -318,18 +335,24 @@ fn nodes(
             id.0,
             state,
             row::limit(query.limit),
-            row::offset(query.offset)
+            row::offset(query.offset),
+            after.map(|mark| mark.finished),
+            after.map(|mark| mark.node),
         ])
         .map_err(error())?;
     let mut nodes = vec![];
+    let mut last = None;
     while let Some(row) = rows.next().map_err(error())? {
         let result: Option<String> = row.get(6).map_err(error())?;
+        let finished: Option<i64> = row.get(4).map_err(error())?;
+        let node = row.get(11).map_err(error())?;
+        last = finished.map(|finished| EndMark { finished, node });
         nodes.push(StoredNode {
             certname: row.get(0).map_err(error())?,
             state: row::node_state(row.get(1).map_err(error())?)?,
             changed: Time::from_millis(row.get(2).map_err(error())?),
             started: row::time(row.get(3).map_err(error())?),
-            finished: row::time(row.get(4).map_err(error())?),
+            finished: row::time(finished),
             message: row.get(5).map_err(error())?,
             result: result
                 .map(|text| row::json(&text, "a result"))
@@ -340,7 +363,7 @@ fn nodes(
             late: optional(row.get(10).map_err(error())?, "a late result")?,
         });
     }
-    Ok(nodes)
+    Ok((nodes, last))
 }
 
 fn optional<T: DeserializeOwned>(
@@ -352,7 +375,7 @@ fn optional<T: DeserializeOwned>(
 
 /// The condition on the state is there only when a state is asked for, so that an index serves it: a
 /// follower asks for the last that finished again and again, and may not cost a look at every node.
-pub(super) fn nodes_statement(query: &NodesQuery) -> String {
+pub(super) fn nodes_statement(query: &NodesQuery, after_a_mark: bool) -> String {
     let column = match query.order_by.unwrap_or_default() {
         NodeOrder::Name => "certname",
         NodeOrder::Duration => "finished - started",
@@ -365,9 +388,14 @@ pub(super) fn nodes_statement(query: &NodesQuery) -> String {
         Some(_) => "state = ?2",
         None => "?2 IS NULL",
     };
+    let mark = if after_a_mark {
+        "(finished, node) > (?5, ?6)"
+    } else {
+        "?5 IS NULL AND ?6 IS NULL"
+    };
     format!(
         "SELECT certname, state, changed, started, finished, message, result, usage, report, \
-         unknown, late FROM node_runs WHERE job = ?1 AND {state} \
+         unknown, late, node FROM node_runs WHERE job = ?1 AND {state} AND {mark} \
          ORDER BY {column} {direction}, node {direction} LIMIT ?3 OFFSET ?4"
     )
 }

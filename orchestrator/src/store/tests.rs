@@ -224,7 +224,7 @@ async fn a_second_end_changes_nothing() {
     )
     .await;
     let nodes = store
-        .nodes(job, NodesQuery::default())
+        .nodes(job, NodesQuery::default(), None)
         .await
         .unwrap()
         .unwrap();
@@ -365,15 +365,16 @@ async fn following_a_job_does_not_cost_a_look_at_all_of_its_nodes() {
     let query = NodesQuery {
         limit: Some(10),
         order_by: Some(NodeOrder::FinishTimestamp),
-        order: Some(Order::Desc),
         state: Some(NodeState::Finished),
         ..NodesQuery::default()
     };
     let statements = [
-        query::nodes_statement(&query),
-        query::NODE_COUNTS.to_owned(),
+        (query::nodes_statement(&query, false), "state=?"),
+        // Those before the mark are not even passed over.
+        (query::nodes_statement(&query, true), "finished"),
+        (query::NODE_COUNTS.to_owned(), "job=?"),
     ];
-    for statement in statements {
+    for (statement, bound) in statements {
         let plan = format!("EXPLAIN QUERY PLAN {statement}");
         let plan: Vec<String> = store
             .read(move |connection| {
@@ -384,7 +385,10 @@ async fn following_a_job_does_not_cost_a_look_at_all_of_its_nodes() {
             .await
             .unwrap();
         let plan = plan.join("; ");
-        assert!(plan.contains("node_runs_state"), "{plan}");
+        assert!(
+            plan.contains("node_runs_state") && plan.contains(bound),
+            "{plan}"
+        );
         assert!(!plan.contains("TEMP B-TREE"), "{plan}");
     }
 }
@@ -428,7 +432,10 @@ async fn a_database_of_the_first_version_is_taken_over_with_its_jobs() {
         vec![ended(JobId(1), "x"), entered(JobId(1), JobState::Finished)],
     )
     .await;
-    let nodes = store.nodes(JobId(1), NodesQuery::default()).await.unwrap();
+    let nodes = store
+        .nodes(JobId(1), NodesQuery::default(), None)
+        .await
+        .unwrap();
     assert_eq!(nodes.unwrap().items[0].state, NodeState::Finished);
     let (job, _) = store.job(JobId(1)).await.unwrap().unwrap();
     assert_eq!(job.options.task(), Some("a"));

@@ -546,6 +546,40 @@ async fn known_as(server: &Server, name: &str, is_right: impl Fn(&Value) -> bool
 }
 
 #[tokio::test]
+async fn nodes_that_have_ended_are_read_on_from_where_they_were_left() {
+    let home = Home::new();
+    let names = ["a", "b", "c", "d", "e"];
+    let server = home.start(&Fleet::echo(&names)).await;
+    let job = server.run("sample::hello", json!({}), &names).await;
+    server.end(&job).await;
+    let path = format!("{V1}/jobs/{job}/nodes?state=finished&order_by=finish_timestamp&limit=2");
+    let mut seen = vec![];
+    let mut mark = String::new();
+    for expected in [2, 2, 1] {
+        let page = server.get(&format!("{path}{mark}")).await;
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.len(), expected, "{page}");
+        seen.extend(items.iter().map(|it| it["name"].clone()));
+        mark = format!("&after={}", page["next-nodes"].as_str().unwrap());
+    }
+    let rest = server.get(&format!("{path}{mark}")).await;
+    assert_eq!(rest["items"], json!([]));
+    assert!(rest.get("next-nodes").is_none(), "{rest}");
+    seen.sort_by_key(ToString::to_string);
+    assert_eq!(seen, names);
+    for query in [
+        "order_by=finish_timestamp&after=x",
+        "order_by=finish_timestamp&after=1",
+        "order_by=finish_timestamp&order=desc&after=1.1",
+        "after=1.1",
+    ] {
+        let path = format!("{V1}/jobs/{job}/nodes?{query}");
+        let (status, error) = server.call(Method::GET, &path, None).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn nodes_that_are_not_there_are_errored_and_the_others_run() {
     let home = Home::with_pcp_timeout(1);
     let fleet = Fleet::echo(&["a", "b"]);

@@ -274,5 +274,6 @@ pub(crate) fn node(name: &str, state: &str, result: &Value) -> Value {
 
 /// A page of nodes.
 pub(crate) fn nodes(items: &[Value]) -> Value {
-    json!({"next-events": {"id": "u", "event": "1"}, "items": items})
+    let next = (!items.is_empty()).then_some("1.1");
+    json!({"next-events": {"id": "u", "event": "1"}, "next-nodes": next, "items": items})
 }
