@@ -27,6 +27,15 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = String> + '_ {
     text.lines().map(printable)
 }
 
+/// At most so many characters of a text, which says when some are missing.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(3)).collect();
+    format!("{kept}...")
+}
+
 /// Whether a character beyond ASCII steers a terminal or reorders the text around it.
 pub(crate) fn steers(c: char) -> bool {
     c.is_control()

@@ -207,9 +207,9 @@ impl Run<'_> {
             Ok(_) => {
                 self.is_stopped = true;
                 self.screen.remark(&format!(
-                    "Stopping job {name}: nodes that have started finish, the others are skipped. \
-                     Ctrl-C again leaves at once."
+                    "Stopping job {name}: nodes that have started finish, the others are skipped."
                 ));
+                self.screen.remark("Ctrl-C again leaves at once.");
                 Ok(())
             }
             // It is asked again after the next look.

@@ -31,10 +31,11 @@ pub(crate) async fn show(arguments: &ShowArguments) -> Result<Exit, Failure> {
         None => {
             let mut list = client.tasks(environment).await?;
             list.items.retain(|item| arguments.all || is_offered(item));
+            list.items.sort_by(|a, b| a.name.cmp(&b.name));
             if list.items.is_empty() {
                 screen.remark(&format!("There are no tasks in {}.", list.environment.name));
             } else {
-                screen.lines(&render::task_list(&list.items));
+                screen.lines(&render::task_list(&list.items, screen::width()));
             }
             if arguments.common.format == Format::Json {
                 screen::put(&serde_json::to_value(&list).unwrap_or_default());

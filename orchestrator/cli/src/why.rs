@@ -147,10 +147,7 @@ fn presence(item: &InventoryItem) -> Finding {
         (true, since) => {
             let by = item.broker.as_deref().unwrap_or("a broker");
             let since = since.map(|at| format!(" since {at}")).unwrap_or_default();
-            good(
-                "connection",
-                format!("{name} is connected, known by {by}{since}"),
-            )
+            good("connection", format!("{name} is connected to {by}{since}"))
         }
         (false, Some(at)) => bad(
             "connection",

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::group::Groups;
 use super::outcome::{Manner, outcome};
 use super::summary;
-use crate::printable::printable;
+use crate::printable::{cut, printable};
 use crate::screen::Mood;
 
 /// How wide the column of what a job was about may be when the terminal does not say.
@@ -101,14 +101,6 @@ fn scope(scope: &Scope) -> String {
         Scope::Query(query) => query.clone(),
         Scope::NodeGroup(group) => format!("node group {group}"),
     }
-}
-
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(width.saturating_sub(3)).collect();
-    format!("{kept}...")
 }
 
 /// A job in lines of `Key: value`.

@@ -3,13 +3,16 @@
 use orchestrator_api::{TaskDetail, TaskItem};
 use serde_json::{Map, Value};
 
-use crate::printable::{lines, printable};
+use crate::printable::{cut, lines, printable};
 
 /// How wide the column of names grows; longer names push their description to the right.
 const NAME_WIDTH: usize = 36;
 
-/// A line a task: name and description.
-pub(crate) fn task_list(items: &[TaskItem]) -> String {
+/// A description keeps so many columns on the narrowest terminal.
+const DESCRIPTION_WIDTH: usize = 20;
+
+/// A line a task: name and description, within the width of the terminal if it is one.
+pub(crate) fn task_list(items: &[TaskItem], terminal: Option<usize>) -> String {
     let names: Vec<String> = items.iter().map(|item| printable(&item.name)).collect();
     let width = names
         .iter()
@@ -20,9 +23,6 @@ pub(crate) fn task_list(items: &[TaskItem]) -> String {
     let mut text = String::new();
     for (item, name) in items.iter().zip(&names) {
         let description = printable(item.description.lines().next().unwrap_or_default());
-        let mut line = format!("{name:width$}  {description}")
-            .trim_end()
-            .to_owned();
         let notes: Vec<&str> = [
             (item.private, "private"),
             (!item.permitted, "not permitted"),
@@ -30,10 +30,17 @@ pub(crate) fn task_list(items: &[TaskItem]) -> String {
         .into_iter()
         .filter_map(|(applies, note)| applies.then_some(note))
         .collect();
-        if !notes.is_empty() {
-            line.push_str(&format!("  [{}]", notes.join(", ")));
-        }
-        text.push_str(&line);
+        let notes = match notes.as_slice() {
+            [] => String::new(),
+            notes => format!("  [{}]", notes.join(", ")),
+        };
+        let room = terminal.map_or(usize::MAX, |columns| {
+            let others = name.chars().count().max(width) + 2 + notes.len();
+            columns.saturating_sub(others).max(DESCRIPTION_WIDTH)
+        });
+        let line = format!("{name:width$}  {}", cut(&description, room));
+        text.push_str(line.trim_end());
+        text.push_str(&notes);
         text.push('\n');
     }
     text
@@ -171,8 +178,18 @@ mod tests {
             item("b", "\u{1b}x", true),
         ];
         assert_eq!(
-            task_list(&items),
+            task_list(&items, None),
             "a           First\nlong::name\nb           \\x1bx  [private, not permitted]\n"
+        );
+        let long = [item("a", &"long ".repeat(30), false), items[2].clone()];
+        let list = task_list(&long, Some(60));
+        assert!(
+            list.lines().all(|line| line.chars().count() <= 60),
+            "{list}"
+        );
+        assert!(
+            list.starts_with("a  long long") && list.contains("..."),
+            "{list}"
         );
     }
 }

@@ -170,7 +170,7 @@ fn why_follows_the_chain_to_the_node() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let shown = lines(&output.stdout).join("\n");
     assert!(
-        shown.contains("known by pcp://compiler-1/server since 2026"),
+        shown.contains("is connected to pcp://compiler-1/server since 2026"),
         "{shown}"
     );
     assert!(
