@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod identity;
 mod pem;
+mod remember;
 mod trust;
 mod verify;
 

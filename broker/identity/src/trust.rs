@@ -10,7 +10,8 @@ use std::sync::Arc;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::{CertificateError, DistinguishedName, Error, OtherError};
 use rustls_pki_types::{
-    CertificateDer, CertificateRevocationListDer, ServerName, TrustAnchor, UnixTime,
+    CertificateDer, CertificateRevocationListDer, ServerName, SignatureVerificationAlgorithm,
+    TrustAnchor, UnixTime,
 };
 use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
@@ -21,6 +22,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certific
 use crate::contents::Contents;
 use crate::error::NameError;
 use crate::pem::parse_pem;
+use crate::remember::Signed;
 use crate::{Files, IdentityError, Revocation};
 
 /// The CA's certificates and revocation lists.
@@ -34,6 +36,8 @@ pub(crate) struct Trust {
     depth: RevocationCheckDepth,
     /// What a server tells clients about the CAs it knows.
     hints: Vec<DistinguishedName>,
+    /// The CA's own signatures, which every handshake meets.
+    signed: Signed,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -46,6 +50,7 @@ impl Trust {
         let mut roots = Vec::new();
         let mut intermediates = Vec::new();
         let mut hints = Vec::new();
+        let mut signed = Signed::default();
         for der in parse_pem::<CertificateDer<'static>>(&files.ca, &contents.ca, "certificate")? {
             let (_, cert) =
                 X509Certificate::from_der(&der).map_err(|source| IdentityError::Certificate {
@@ -53,6 +58,9 @@ impl Trust {
                     source: NameError::Parse(source),
                 })?;
             let self_signed = cert.subject() == cert.issuer();
+            if !self_signed {
+                signed.add(cert.tbs_certificate.as_ref(), &cert.signature_value.data);
+            }
             hints.push(DistinguishedName::from(cert.subject().as_raw().to_vec()));
             if self_signed {
                 roots.push(der);
@@ -79,7 +87,7 @@ impl Trust {
             Revocation::Leaf | Revocation::None => RevocationCheckDepth::EndEntity,
         };
         let (crls, next_update) = match files.revocation {
-            Revocation::Chain | Revocation::Leaf => parse_crls(files, &contents.crl)?,
+            Revocation::Chain | Revocation::Leaf => parse_crls(files, &contents.crl, &mut signed)?,
             Revocation::None => (Vec::new(), None),
         };
         Ok(Self {
@@ -89,6 +97,7 @@ impl Trust {
             next_update,
             depth,
             hints,
+            signed,
             algorithms,
         })
     }
@@ -126,8 +135,11 @@ impl Trust {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build()
         });
+        let remembering = self.signed.remembering(self.algorithms.all);
+        let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+            remembering.iter().map(|algorithm| algorithm as _).collect();
         leaf.verify_for_usage(
-            self.algorithms.all,
+            &algorithms,
             &self.anchors,
             &path,
             now,
@@ -175,11 +187,12 @@ impl Trust {
 type Crls = (Vec<CertRevocationList<'static>>, Option<u64>);
 
 /// The lists, and when the first of them ends.
-fn parse_crls(files: &Files, text: &[u8]) -> Result<Crls, IdentityError> {
+fn parse_crls(files: &Files, text: &[u8], signed: &mut Signed) -> Result<Crls, IdentityError> {
     let path = files.crl.as_ref().ok_or(IdentityError::NoCrl)?;
     let ders = parse_pem::<CertificateRevocationListDer<'static>>(path, text, "revocation list")?;
     let ends = ders.iter().filter_map(|der| {
         let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+        signed.add(list.tbs_cert_list.as_ref(), &list.signature_value.data);
         u64::try_from(list.next_update()?.timestamp()).ok()
     });
     let next_update = ends.min();
@@ -220,4 +233,33 @@ fn refusal(error: webpki::Error) -> Error {
         other => CertificateError::Other(OtherError(Arc::new(other))),
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use lab_ca::CertificateAuthority;
+    use pcp::Certname;
+
+    use super::*;
+
+    #[test]
+    fn the_ca_s_own_signatures_are_verified_in_the_first_handshake_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = CertificateAuthority::create(dir.path(), "test").unwrap();
+        let ssl = ca.issue("node", &[]).unwrap();
+        let files = Files::from_ssldir(&ssl.dir, &Certname::parse("node").unwrap());
+        let contents = Contents::read(&files).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let algorithms = provider.signature_verification_algorithms;
+        let trust = Trust::of(&files, &contents, algorithms).unwrap();
+        let leaf: Vec<CertificateDer<'static>> =
+            parse_pem(&files.cert, &contents.cert, "certificate").unwrap();
+        assert_eq!(trust.signed.remembered(), 0);
+        let usage = KeyUsage::client_auth();
+        trust
+            .verify(&leaf[0], &[], UnixTime::now(), usage)
+            .expect("a good certificate");
+        // The intermediate's certificate, and the lists of root and intermediate.
+        assert_eq!(trust.signed.remembered(), 3);
+    }
 }
