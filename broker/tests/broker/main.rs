@@ -13,6 +13,7 @@ mod content;
 mod controllers_suite;
 mod drain;
 mod field;
+mod floods;
 mod foreign;
 mod links;
 mod original_broker;

@@ -8,6 +8,7 @@ use pcp::message::INLINE_LIMIT;
 use pcp::{
     Announcement, ClientType, Digest, ErrorKind, Frame, GoodbyeCode, Hello, LinkFrame, Message,
 };
+use pcp_broker::config::Config;
 use pcp_client::stream::FrameStream;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, SendStream};
@@ -16,14 +17,21 @@ use tokio::time::timeout;
 use crate::field::{Client, Field, MAX_MESSAGE, Running, SOON, message};
 
 const AGENT: &str = "pcp://node/agent";
-const REQUEST: &str = "rpc_non_blocking_request";
+pub(crate) const REQUEST: &str = "rpc_non_blocking_request";
 
 /// A peer with a good certificate and bad manners.
-struct Rogue {
-    connection: Connection,
-    send: SendStream,
-    frames: FrameStream,
-    _endpoint: Endpoint,
+pub(crate) struct Rogue {
+    pub(crate) connection: Connection,
+    pub(crate) send: SendStream,
+    pub(crate) frames: FrameStream,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// How a rogue dials.
+pub(crate) fn config(field: &Field, alpn: &[u8]) -> ClientConfig {
+    let tls = field.identity("rogue").client_config(&[alpn]);
+    let quic = QuicClientConfig::try_from(tls.expect("a TLS configuration"));
+    ClientConfig::new(Arc::new(quic.expect("fit for QUIC")))
 }
 
 pub(crate) async fn connect(
@@ -31,9 +39,7 @@ pub(crate) async fn connect(
     broker: &Running,
     alpn: &[u8],
 ) -> (Endpoint, Option<Connection>) {
-    let tls = field.identity("rogue").client_config(&[alpn]);
-    let quic = QuicClientConfig::try_from(tls.expect("a TLS configuration"));
-    let config = ClientConfig::new(Arc::new(quic.expect("fit for QUIC")));
+    let config = config(field, alpn);
     let any = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
     let endpoint = Endpoint::client(any).expect("an endpoint");
     let connecting = endpoint
@@ -43,7 +49,7 @@ pub(crate) async fn connect(
 }
 
 impl Rogue {
-    async fn connect(field: &Field, broker: &Running) -> Self {
+    pub(crate) async fn connect(field: &Field, broker: &Running) -> Self {
         let (endpoint, connection) = connect(field, broker, pcp::ALPN).await;
         let connection = connection.expect("a connection");
         let (send, receive) = connection.open_bi().await.expect("a stream");
@@ -51,36 +57,40 @@ impl Rogue {
             connection,
             send,
             frames: FrameStream::new(receive, MAX_SESSION_PAYLOAD),
-            _endpoint: endpoint,
+            endpoint,
         }
     }
 
     async fn welcomed(field: &Field, broker: &Running) -> Self {
         let mut rogue = Self::connect(field, broker).await;
-        let hello = Hello {
-            client_type: ClientType::agent(),
-            software: "rogue/1".to_owned(),
-            features: Vec::new(),
-            started: 1,
-        };
-        rogue.raw(&frame::to_bytes(&Frame::Hello(hello))).await;
+        rogue.hello(ClientType::agent()).await;
         let answer = rogue.frame().await;
         assert!(matches!(answer, Some(Frame::Welcome(_))), "{answer:?}");
         rogue
     }
 
-    async fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) async fn hello(&mut self, client_type: ClientType) {
+        let hello = Hello {
+            client_type,
+            software: "rogue/1".to_owned(),
+            features: Vec::new(),
+            started: 1,
+        };
+        self.raw(&frame::to_bytes(&Frame::Hello(hello))).await;
+    }
+
+    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         self.send.write_all(bytes).await.expect("written");
     }
 
     /// The next frame, or nothing when the broker has ended it.
-    async fn frame(&mut self) -> Option<Frame> {
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
         let frame = timeout(SOON, self.frames.next()).await;
         frame.expect("an answer in time").ok().flatten()
     }
 
     /// The broker hangs up, with or without a goodbye.
-    async fn is_dropped(&mut self) {
+    pub(crate) async fn is_dropped(&mut self) {
         match self.frame().await {
             None => {}
             Some(Frame::Goodbye(goodbye)) => {
@@ -94,17 +104,24 @@ impl Rogue {
 }
 
 /// A field where a controller and an agent talk while somebody misbehaves.
-struct Peace {
-    field: Field,
-    primary: Running,
-    orchestrator: Client,
-    agent: Client,
+pub(crate) struct Peace {
+    pub(crate) field: Field,
+    pub(crate) primary: Running,
+    pub(crate) orchestrator: Client,
+    pub(crate) agent: Client,
 }
 
 impl Peace {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With a broker that is configured in another way.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let field = Field::new();
-        let primary = field.primary();
+        let mut config = field.config("primary", &[]);
+        change(&mut config);
+        let primary = Running::start(config);
         let mut orchestrator = field.connected("orch", "orchestrator", &primary).await;
         let agent = field.connected("node", "agent", &primary).await;
         orchestrator.wait_present(AGENT, true).await;
@@ -116,13 +133,13 @@ impl Peace {
         }
     }
 
-    async fn holds(&mut self) {
+    pub(crate) async fn holds(&mut self) {
         let request = message(&self.orchestrator.handle, REQUEST, AGENT, 1000);
         self.orchestrator.send(&request).await;
         assert_eq!(self.agent.message().await.envelope.id, request.envelope.id);
     }
 
-    async fn welcomed(&self) -> Rogue {
+    pub(crate) async fn welcomed(&self) -> Rogue {
         Rogue::welcomed(&self.field, &self.primary).await
     }
 }
@@ -194,7 +211,8 @@ async fn frames_that_may_not_come_end_the_session() {
     }
 }
 
-async fn uni(rogue: &Rogue, bytes: &[u8]) -> SendStream {
+/// A stream of its own with these bytes on it.
+pub(crate) async fn uni(rogue: &Rogue, bytes: &[u8]) -> SendStream {
     let mut stream = rogue.connection.open_uni().await.expect("a stream");
     // The broker may stop the stream while we write.
     drop(stream.write_all(bytes).await);

@@ -16,7 +16,7 @@ use pcp_client::{
 use tokio::time::timeout;
 
 use crate::content::{HAVE, fetch, serve};
-use crate::field::{Client, Field, Running, SOON, broker_address, message};
+use crate::field::{Client, Field, MAX_MESSAGE, Running, SOON, broker_address, message};
 use crate::valve::{PlayedProxy, Valve};
 
 const ANSWER: &str = "rpc_non_blocking_response";
@@ -103,7 +103,7 @@ fn broker(field: &Field, quic: bool) -> Running {
 
 /// Sends one message each way in each size, and expects the same bytes.
 async fn talk(orchestrator: &mut Client, agent: &mut Client) {
-    for size in [0, 500, INLINE_LIMIT, 3_000_000] {
+    for size in [0, 500, INLINE_LIMIT, MAX_MESSAGE] {
         let request = message(&orchestrator.handle, REQUEST, AGENT, size);
         orchestrator.send(&request).await;
         let got = agent.message().await;
