@@ -152,9 +152,12 @@ impl<T> Admission<T> {
         }
     }
 
-    /// How many have begun and are half open.
-    pub(crate) fn under_way(&self) -> usize {
-        self.under_way
+    /// Whether it is worth a round trip that whoever arrives proves its address first: so many are under
+    /// way that a flood of forged addresses would take all places, or so many wait (a tenth of a second's
+    /// worth; on a busy machine, several times that) that it should hear at once that somebody is there.
+    pub(crate) fn crowded(&self) -> bool {
+        let waiting = u32::try_from(self.length).unwrap_or(u32::MAX);
+        self.under_way >= self.limits.half_open / 2 || waiting > self.limits.rate / 10
     }
 
     /// In how many seconds somebody who is told to come back finds those gone who wait now.
@@ -303,7 +306,7 @@ mod tests {
             admission.arrive(now, from, number).expect("room");
         }
         assert_eq!(begun(&mut admission, now).len(), MAX_HALF_OPEN);
-        assert_eq!(admission.under_way(), MAX_HALF_OPEN);
+        assert!(admission.crowded());
         assert_eq!(admission.next(now), Next::Nothing);
         admission.left(origin("10.0.0.0"));
         assert_eq!(begun(&mut admission, now).len(), 1);
@@ -340,7 +343,20 @@ mod tests {
         let later = now + LATE + MILLISECOND;
         assert_eq!(admission.next(later), Next::Late(1));
         assert_eq!(begun(&mut admission, later), [2]);
-        assert_eq!(admission.under_way(), 1);
+        assert_eq!(admission.under_way, 1);
+    }
+
+    #[test]
+    fn whoever_finds_a_line_is_answered_at_once() {
+        let mut admission = admission();
+        let now = Instant::now();
+        for number in 0..=RATE / 10 {
+            assert!(!admission.crowded(), "{number}");
+            admission.arrive(now, origin("::1"), number).expect("room");
+        }
+        assert!(admission.crowded());
+        begun(&mut admission, now);
+        assert!(!admission.crowded());
     }
 
     #[test]

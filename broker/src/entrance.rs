@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Limits, MAX_HALF_OPEN, Next};
+use crate::admission::{Limits, Next};
 use crate::context::Context;
 use crate::counts::Counts;
 use crate::gate::Door;
@@ -19,10 +19,6 @@ use crate::listener::OUT_OF_DESCRIPTORS;
 use crate::places::{Arrival, Place, Places};
 use crate::session;
 use crate::tcp;
-
-/// With so many handshakes under way, a client must first prove that its address is its own, so that a
-/// flood of packets with forged addresses cannot take all places.
-const CROWDED: usize = MAX_HALF_OPEN / 2;
 
 /// How many of those who are turned away over TCP may be told when to come back at a time: it costs a
 /// TLS handshake. The others are hung up on.
@@ -98,7 +94,7 @@ impl Entrance {
     }
 
     fn quic_arrival(&self, incoming: Incoming) {
-        let crowded = self.places.lock().under_way() >= CROWDED;
+        let crowded = self.places.lock().crowded();
         if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
             // It fails only for a client that has proven its address already.
             drop(incoming.retry());

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use pcp::websocket::Side;
 use pcp::{Certname, Goodbye, GoodbyeCode, Uri};
-use pcp_client::transport::LINK_KEEP_ALIVE;
+use pcp_client::transport::LINK_IDLE_TIMEOUT;
 use pcp_client::websocket::{WebSocketFault, WebSocketReader, WebSocketWriter};
 use pcp_mesh::SessionId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
@@ -194,7 +194,7 @@ where
         };
         let asking = async {
             while uri.is_dialled() {
-                sleep(LINK_KEEP_ALIVE).await;
+                sleep(LINK_IDLE_TIMEOUT / 3).await;
                 outbox.ping();
             }
             std::future::pending().await

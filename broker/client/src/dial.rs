@@ -6,6 +6,7 @@
 //! two that supersede each other.
 
 mod error;
+mod heard;
 mod quic;
 pub(crate) mod websocket;
 
@@ -26,9 +27,13 @@ pub(crate) use error::DialError;
 use quic::Sockets;
 use websocket::Upgraded;
 
-/// How long QUIC's handshake may take. Its packets are sent again after 1, 3 and 7 seconds, and a
-/// broker under a reconnect storm answers late rather than never.
+/// How long QUIC's handshake may take while nothing is heard. Its packets are sent again after 1, 3 and
+/// 7 seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same once anything was heard: a broker under a reconnect storm answers at once and shakes hands
+/// when it is our turn. It tells those whom it cannot take soon enough, which is well before this.
+const ANSWERED_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long the broker may take to answer the hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +42,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// a busy broker needs to look at it.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(500);
 
-/// How much earlier than WebSocket QUIC is tried where it was the way the last time, or never yet: a
-/// broker that is busy with ten thousand clients answers within it.
+/// How much earlier than WebSocket QUIC is tried where it was the way the last time, or never yet. When
+/// anything was heard within it UDP gets through, and a second handshake beside the first would only
+/// double the work of a broker that is busy with ten thousand clients.
 pub(crate) const QUIC_HEAD_START: Duration = Duration::from_secs(5);
 
 /// The same where UDP did not get through the last time.
@@ -130,10 +136,14 @@ impl Dialler {
             }
             Ways::Auto => {}
         }
-        let head_start = if self.udp_blocked {
-            config.head_start.min(SHORT_HEAD_START)
-        } else {
-            config.head_start
+        let udp_blocked = self.udp_blocked;
+        let since = self.sockets.heard();
+        let patience = async {
+            if udp_blocked {
+                sleep(config.head_start.min(SHORT_HEAD_START)).await;
+            } else {
+                since.silence(config.head_start).await;
+            }
         };
         let quic = self.sockets.connect(broker, config, Arc::clone(&identity));
         let mut quic = Box::pin(quic);
@@ -143,7 +153,7 @@ impl Dialler {
                 Err(error) if !error.is_the_broker_s_word() => Some(error),
                 done => return done,
             },
-            () = sleep(head_start) => None,
+            () = patience => None,
         };
         let mut websocket = Box::pin(websocket::upgrade(broker, config, identity));
         let mut no_websocket = None;

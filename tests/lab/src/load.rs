@@ -30,7 +30,7 @@ pub(crate) struct LoadArguments {
     #[arg(long, default_value_t = 2)]
     compilers: usize,
     /// A broker to kill and start again while they are connected: primary, compiler-1 … (may be
-    /// repeated) [default: primary].
+    /// repeated) [default: primary, then compiler-1].
     #[arg(long, value_name = "NAME")]
     kill: Vec<String>,
     /// Keep the fleet connected until Ctrl-C, for other shells to use.
@@ -81,13 +81,12 @@ pub(crate) fn load(arguments: &LoadArguments) -> Result<ExitCode> {
     ));
     memory(&lab, arguments.agents)?;
 
-    let default = [String::from("primary")];
-    let kill = if arguments.kill.is_empty() {
-        &default[..]
-    } else {
-        &arguments.kill
-    };
-    for name in kill {
+    let mut kill = arguments.kill.clone();
+    if kill.is_empty() {
+        kill.push("primary".to_owned());
+        kill.extend((arguments.compilers > 0).then(|| "compiler-1".to_owned()));
+    }
+    for name in &kill {
         outage(&lab, name, &fleet, &mut asker, arguments.agents, &stop)?;
     }
     if arguments.hold {

@@ -8,7 +8,7 @@ use pcp::{Certname, Goodbye, PeerMisbehaved, Retry};
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use quinn::{ConnectError, ConnectionError, WriteError};
 
-use super::{HANDSHAKE_TIMEOUT, HELLO_TIMEOUT};
+use super::{ANSWERED_TIMEOUT, HANDSHAKE_TIMEOUT, HELLO_TIMEOUT};
 use crate::http::HttpError;
 use crate::resolve::ResolveError;
 use crate::stream::StreamError;
@@ -42,6 +42,11 @@ pub(crate) enum DialError {
         source: ConnectionError,
     },
     #[error("no answer from {address} (UDP) in {s} s", s = HANDSHAKE_TIMEOUT.as_secs())]
+    Silent { address: SocketAddr },
+    #[error(
+        "{address} has answered (UDP), and did not shake hands in {s} s",
+        s = ANSWERED_TIMEOUT.as_secs()
+    )]
     HandshakeTimedOut { address: SocketAddr },
     #[error("over QUIC: {quic}; over WebSocket: {websocket}")]
     NoWay { quic: String, websocket: String },

@@ -9,10 +9,11 @@ use identity::Identity;
 use pcp::frame::{self, MAX_SESSION_PAYLOAD};
 use pcp::{Certname, ClientSession, ClientType, Frame, Welcome};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
-use tokio::time::{sleep, timeout};
+use quinn::{Connection, Endpoint, EndpointConfig, Runtime as _, TokioRuntime};
+use tokio::time::sleep;
 
-use super::{DialError, HANDSHAKE_TIMEOUT, Reached, ReachedBy, answer};
+use super::heard::{Heard, Since, Watched};
+use super::{ANSWERED_TIMEOUT, DialError, HANDSHAKE_TIMEOUT, Reached, ReachedBy, answer};
 use crate::address::BrokerAddress;
 use crate::config::ClientConfig;
 use crate::race;
@@ -26,6 +27,7 @@ use crate::transport::{self, Buffers};
 pub(super) struct Sockets {
     ipv4: Option<Endpoint>,
     ipv6: Option<Endpoint>,
+    heard: Heard,
     /// [`transport::bind`]; in tests, a host that lacks a family.
     bind: fn(SocketAddr, Option<usize>) -> io::Result<(UdpSocket, Buffers)>,
 }
@@ -35,12 +37,18 @@ impl Default for Sockets {
         Self {
             ipv4: None,
             ipv6: None,
+            heard: Heard::default(),
             bind: transport::bind,
         }
     }
 }
 
 impl Sockets {
+    /// Now, to ask later whether anything has arrived on these sockets since.
+    pub(super) fn heard(&self) -> Since {
+        self.heard.now()
+    }
+
     /// A connection to the address of the broker that answers first.
     pub(super) async fn connect(
         &mut self,
@@ -53,7 +61,8 @@ impl Sockets {
         let endpoints = self.endpoints(addresses, &config.client_type)?;
         let mut attempts = Vec::with_capacity(endpoints.len());
         for (number, (address, endpoint)) in (0..).zip(endpoints) {
-            let connecting = connect(endpoint, quic.clone(), address, broker.host.clone());
+            let host = broker.host.clone();
+            let connecting = connect(endpoint, quic.clone(), address, host, self.heard());
             attempts.push(async move {
                 sleep(HEAD_START * number).await;
                 connecting.await
@@ -111,10 +120,13 @@ impl Sockets {
         let buffer = (*client_type != ClientType::agent()).then_some(transport::SOCKET_BUFFER);
         let (socket, _) =
             (self.bind)(SocketAddr::new(any, 0), buffer).map_err(DialError::Socket)?;
-        let endpoint = Endpoint::new(
+        let socket = TokioRuntime
+            .wrap_udp_socket(socket)
+            .map_err(DialError::Socket)?;
+        let endpoint = Endpoint::new_with_abstract_socket(
             EndpointConfig::default(),
             None,
-            socket,
+            Watched::new(socket, self.heard.clone()),
             Arc::new(TokioRuntime),
         );
         let endpoint = endpoint.map_err(DialError::Socket)?;
@@ -148,15 +160,20 @@ async fn connect(
     quic: quinn::ClientConfig,
     address: SocketAddr,
     host: String,
+    since: Since,
 ) -> Result<(SocketAddr, Connection), DialError> {
     let connecting = endpoint
         .connect_with(quic, address, &host)
         .map_err(|source| DialError::Connect { address, source })?;
-    let connected = timeout(HANDSHAKE_TIMEOUT, connecting).await;
-    let connection = connected
-        .map_err(|_| DialError::HandshakeTimedOut { address })?
-        .map_err(|source| DialError::Handshake { address, source })?;
-    Ok((address, connection))
+    tokio::select! {
+        biased;
+        connected = connecting => match connected {
+            Ok(connection) => Ok((address, connection)),
+            Err(source) => Err(DialError::Handshake { address, source }),
+        },
+        () = since.silence(HANDSHAKE_TIMEOUT) => Err(DialError::Silent { address }),
+        () = sleep(ANSWERED_TIMEOUT) => Err(DialError::HandshakeTimedOut { address }),
+    }
 }
 
 /// Opens the session stream and says hello on it.

@@ -31,7 +31,7 @@ use crate::config::ClientConfig;
 use crate::dial::Reached;
 use crate::proxy::Proxy;
 use crate::tcp::Stream;
-use crate::transport::{KEEP_ALIVE, LINK_KEEP_ALIVE};
+use crate::transport::{IDLE_TIMEOUT, LINK_IDLE_TIMEOUT};
 use crate::websocket::{WebSocketFault, WebSocketReader, WebSocketWriter, new_mask};
 
 /// How many pings in a row a broker may leave without an answer, and without saying anything else.
@@ -150,10 +150,11 @@ pub(super) async fn run(
     let shared = Shared::new();
     let leave = CancellationToken::new();
     let mut found: Option<Reached> = None;
-    let keep_alive = if config.client_type == ClientType::agent() {
-        KEEP_ALIVE
+    // As patient as over QUIC. TCP tells by itself of a broker that was started again.
+    let silence = if config.client_type == ClientType::agent() {
+        IDLE_TIMEOUT
     } else {
-        LINK_KEEP_ALIVE
+        LINK_IDLE_TIMEOUT
     };
     let end = {
         let WebSocketLine {
@@ -170,7 +171,7 @@ pub(super) async fn run(
             shared: &shared,
             leave: &leave,
             shutdown: around.shutdown,
-            keep_alive,
+            keep_alive: silence / UNANSWERED,
         };
         let mut reading = pin!(read::read(reader, dialect, &shared, around.events));
         let mut writing = pin!(writing.run(writer, &mut outgoing.queue));
@@ -193,7 +194,7 @@ pub(super) async fn run(
                         break None;
                     }
                     write::Left::Silent => {
-                        break Some(End::Fault(WebSocketFault::Silent(keep_alive * UNANSWERED)));
+                        break Some(End::Fault(WebSocketFault::Silent(silence)));
                     }
                     write::Left::Stuck(error) => {
                         // What the broker said before it hung up is the better reason.
