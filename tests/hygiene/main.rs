@@ -8,6 +8,7 @@
 )]
 
 mod arrows;
+mod circles;
 mod decoders;
 mod files;
 mod lints;
