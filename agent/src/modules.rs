@@ -258,7 +258,7 @@ impl Process {
             Self::External(call) => Ok(call.launch(place)),
             Self::Metadata(program) => Ok(Launch {
                 program: program.clone(),
-                arguments: vec![external::load::METADATA.to_owned()],
+                arguments: vec![external::METADATA.to_owned()],
                 delivery: Delivery::default(),
             }),
         }

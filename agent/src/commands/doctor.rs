@@ -15,9 +15,9 @@ use jiff::fmt::rfc2822;
 use pcp_client::doctor::{self, Keys};
 use pcp_client::{Transport, probe};
 use pxp_agent::config::{Config, profile_name};
+use pxp_agent::discovery;
 use pxp_agent::disk::Room;
 use pxp_agent::exit::ExitCode;
-use pxp_agent::modules::external::load;
 use pxp_agent::policy::{Policy, PolicyError};
 use sandbox::{Facility, Support};
 
@@ -249,7 +249,7 @@ fn sandbox(config: &Config, findings: &mut Findings) {
 
 /// What external modules say of themselves only an agent asks; it tells in its log.
 fn modules(config: &Config, findings: &mut Findings) {
-    for (name, looked) in load::look(config) {
+    for (name, looked) in discovery::look(config) {
         match looked {
             Ok(()) => findings.ok("module", name),
             Err(error) => findings.fail(

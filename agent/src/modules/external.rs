@@ -1,9 +1,8 @@
 //! External modules: programs in `modules-dir` that say of themselves what they can do, in the original's
-//! protocol. They are asked for it when the agent starts ([`load`]). An action of theirs is a process of
+//! protocol. They are asked for it when the agent starts (`discovery`). An action of theirs is a process of
 //! this very program ([`call`]), which calls the module and checks what it gives.
 
 pub mod call;
-pub mod load;
 pub mod schema;
 
 use std::collections::BTreeMap;
@@ -25,6 +24,9 @@ pub const MODULE: &str = "external";
 
 /// The same.
 pub const ACTION: &str = "call";
+
+/// What a module is called with to say what it can do.
+pub const METADATA: &str = "metadata";
 
 /// The key of the parameters that is for the agent and not for the module.
 const WISHES: &str = "pxp_mesh";
@@ -149,7 +151,7 @@ impl External {
             let input = read("input", &input)?;
             read("results", &results)?;
             // "metadata" is how it is asked for all this.
-            if !is_name(&name) || name == load::METADATA || actions.contains_key(&name) {
+            if !is_name(&name) || name == METADATA || actions.contains_key(&name) {
                 return Err(MetadataError::Action(name));
             }
             actions.insert(name, ActionForm { input, results });
@@ -251,7 +253,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Whether a path names a program of the kind that modules are: without an extension.
-fn module_name(path: &Path) -> Option<&str> {
+pub(crate) fn module_name(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
     is_name(name).then_some(name)
 }

@@ -17,14 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::gate::Gate;
+use crate::modules::external::{External, MetadataError, module_name};
 use crate::modules::{Modules, Process, is_built_in};
 use crate::results::{Form, NoResult};
 use crate::runner::{Runner, never};
-
-use super::{External, MetadataError, module_name};
-
-/// What a module is called with to say what it can do.
-pub const METADATA: &str = "metadata";
 
 /// How long it may take. Ruby on a small machine needs a second or two.
 const TIME: Duration = Duration::from_secs(30);
