@@ -4,19 +4,22 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::StatusCode;
+use identity::Current;
 use pcp::frame::{self, MAX_CONTENT_PAYLOAD};
 use pcp::{ContentError, ContentErrorCode, Digest, Frame};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::address::BrokerAddress;
 use crate::http::{self, GetError, HttpBody, HttpError};
-use crate::session::Origin;
+use crate::proxy::Proxy;
 use crate::stream::{FrameStream, StreamError};
 use crate::tcp::{self, Stream, TcpError};
 
@@ -38,6 +41,14 @@ const CUT_OFF: VarInt = VarInt::from_u32(3);
 
 /// The code of a content stream that broke the protocol.
 const REFUSED: VarInt = VarInt::from_u32(4);
+
+/// Where a broker's files are asked for while the session is a WebSocket.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) address: BrokerAddress,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) identity: Arc<Current>,
+}
 
 /// A file on its way to us.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::address::BrokerAddress;
 use crate::config::ClientConfig;
-use crate::session::Line;
+use crate::session::{Line, OtherWay};
 use crate::way::{Transport, Ways};
 pub(crate) use error::DialError;
 use quic::Sockets;
@@ -42,12 +42,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// a busy broker needs to look at it.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(500);
 
-/// How much earlier than WebSocket QUIC is tried where it was the way the last time, or never yet. When
-/// anything was heard within it UDP gets through, and a second handshake beside the first would only
-/// double the work of a broker that is busy with ten thousand clients.
-pub(crate) const QUIC_HEAD_START: Duration = Duration::from_secs(5);
-
-/// The same where UDP did not get through the last time.
+/// How much earlier than WebSocket QUIC is tried where UDP did not get through the last time.
 const SHORT_HEAD_START: Duration = Duration::from_secs(1);
 
 /// What dials: QUIC's sockets, and what was found out about the network.
@@ -244,9 +239,10 @@ impl Reached {
             line,
         })
     }
+}
 
-    /// Leaves without a word.
-    pub(crate) fn leave(self) {
+impl OtherWay for Reached {
+    fn leave(self) {
         if let ReachedBy::Quic(connection) = self.way {
             connection.close(crate::transport::CLOSED, b"");
         }

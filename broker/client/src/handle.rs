@@ -8,11 +8,10 @@ use pcp::message::INLINE_LIMIT;
 use pcp::{Certname, Digest, Frame, LinkFrame, Message, Uri};
 use quinn::Connection;
 use tokio::sync::mpsc::error::TrySendError as QueueError;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::content::{self, Content, FetchError};
-use crate::session::{Origin, Queued};
+use crate::content::{self, Content, FetchError, Origin};
 use crate::way::Transport;
 
 /// Sends on whatever session is open. Cheap to clone.
@@ -77,6 +76,20 @@ pub enum TrySendError {
     /// It cannot be sent, now or on this session.
     #[error("the message cannot be sent")]
     Refused(Box<Message>, #[source] SendError),
+}
+
+/// A frame that waits for the writer.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) frame: Frame,
+    /// The place of a large message among those on their way out.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Frame> for Queued {
+    fn from(frame: Frame) -> Self {
+        Self { frame, place: None }
+    }
 }
 
 /// The sending side of an open session.

@@ -14,6 +14,7 @@
 
 pub mod address;
 pub mod backoff;
+mod clock;
 pub mod config;
 pub mod content;
 mod dial;

@@ -15,6 +15,7 @@ use crate::config::ClientConfig;
 use crate::dial::{DialError, Dialler};
 use crate::http;
 use crate::proxy::Proxy;
+use crate::session::OtherWay as _;
 use crate::tcp;
 
 /// How long a broker may take to answer.

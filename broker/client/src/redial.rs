@@ -1,7 +1,7 @@
 //! The task behind a client: dial, run the session, wait, for ever. It owns the connection and tells
 //! the handle and the reader of events how it stands.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use pcp::{Certname, GoodbyeCode};
 use tokio::sync::{mpsc, watch};
@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Event;
 use crate::backoff::{Ended, Redial, STABLE};
+use crate::clock::now;
 use crate::config::ClientConfig;
 use crate::dial::{DialError, Dialler, Reached, Welcomed};
 use crate::handle::{Session, State};
 use crate::reprobe::Reprobe;
+use crate::session::OtherWay as _;
 use crate::session::{self, Around, End, Line, Outgoing, Ran, WebSocketLine};
 use crate::transport;
 use crate::way::{Transport, Ways};
@@ -240,7 +242,12 @@ impl Connection {
             transport,
             since: SystemTime::now(),
         });
-        let session = outgoing.session(welcomed, &self.config, cut.clone());
+        let session = outgoing.session(
+            welcomed.welcome.max_message,
+            &welcomed.line,
+            &self.config,
+            cut.clone(),
+        );
         self.session.send_replace(Some(session));
         transport
     }
@@ -423,12 +430,4 @@ fn said(code: GoodbyeCode) -> Ended {
         | GoodbyeCode::Unauthorized
         | GoodbyeCode::Unknown(_) => Ended::Failed,
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }

@@ -9,20 +9,19 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use identity::{Current, Distrust, Identity, PeerRole};
-use pcp::{ClientEvent, Frame, Goodbye, GoodbyeCode};
+use pcp::{ClientEvent, Goodbye, GoodbyeCode};
 use rustls_pki_types::CertificateDer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::Event;
 use crate::config::ClientConfig;
-use crate::dial::{Reached, Welcomed};
-use crate::handle::{Session, Way};
+use crate::handle::{Queued, Session, Way};
 use crate::stream::StreamError;
 use crate::websocket::WebSocketFault;
 pub(crate) use quic::QuicLine;
-pub(crate) use websocket::{Dialect, Origin, WebSocketLine};
+pub(crate) use websocket::{Dialect, WebSocketLine};
 
 /// How many frames wait for the writer. At the inline limit this is 4 MiB; a link's snapshot of
 /// 100,000 clients takes some 100 of them.
@@ -64,15 +63,21 @@ pub(crate) enum End {
     Distrusted(Distrust),
 }
 
-/// What came of running a session.
-pub(crate) enum Ran {
+/// What came of running a session; `R` is the other way that it may end with.
+pub(crate) enum Ran<R> {
     /// It is over.
     Ended(End),
     /// QUIC gets through again. All that was sent on this session has arrived; it is still open. Without
     /// a way, that could not be made sure of, and the session goes on.
-    Better(Box<WebSocketLine>, Option<Box<Reached>>),
+    Better(Box<WebSocketLine>, Option<Box<R>>),
     /// It is over, since the first broker is back; all that was sent has arrived.
-    GoneHome(Box<Reached>),
+    GoneHome(Box<R>),
+}
+
+/// A way to go on that is found while a session runs.
+pub(crate) trait OtherWay {
+    /// It is not taken: leaves without a word.
+    fn leave(self);
 }
 
 /// The connection of a session.
@@ -80,20 +85,6 @@ pub(crate) enum Ran {
 pub(crate) enum Line {
     Quic(QuicLine),
     WebSocket(Box<WebSocketLine>),
-}
-
-/// A frame that waits for the writer.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    pub(crate) frame: Frame,
-    /// The place of a large message among those on their way out.
-    pub(crate) place: Option<OwnedSemaphorePermit>,
-}
-
-impl From<Frame> for Queued {
-    fn from(frame: Frame) -> Self {
-        Self { frame, place: None }
-    }
 }
 
 /// What waits to be sent. It outlives a session when the client moves to a better way: then the next
@@ -129,17 +120,18 @@ impl Outgoing {
     /// What the handle needs to send on this session.
     pub(crate) fn session(
         &self,
-        welcomed: &Welcomed,
+        max_message: u64,
+        line: &Line,
         config: &ClientConfig,
         cut: CancellationToken,
     ) -> Session {
-        let theirs = usize::try_from(welcomed.welcome.max_message).unwrap_or(usize::MAX);
+        let theirs = usize::try_from(max_message).unwrap_or(usize::MAX);
         Session {
             outgoing: self.sender.clone(),
             large: Arc::clone(&self.large),
             max_message: theirs.min(config.max_message),
             cut,
-            way: match &welcomed.line {
+            way: match line {
                 Line::Quic(line) => Way::Quic(line.connection.clone()),
                 Line::WebSocket(line) => Way::WebSocket(Arc::new(line.origin(config))),
             },
@@ -155,12 +147,12 @@ impl Outgoing {
 
 /// Runs a session until it ends, or until `better` gives a way over QUIC: to this broker, or to the first
 /// one.
-pub(crate) async fn run(
+pub(crate) async fn run<R: OtherWay>(
     line: Line,
     outgoing: &mut Outgoing,
     around: &Around<'_>,
-    better: impl Future<Output = Reached>,
-) -> Ran {
+    better: impl Future<Output = R>,
+) -> Ran<R> {
     match line {
         Line::Quic(line) => quic::run(line, outgoing, around, better).await,
         // Boxed, so that sessions over QUIC do not keep its room.

@@ -288,6 +288,6 @@ fn welcome_of(broker: &Certname, config: &ClientConfig) -> Welcome {
         software: "pcp-broker (PCP 2)".to_owned(),
         features: Vec::new(),
         max_message: u64::try_from(config.max_message).unwrap_or(u64::MAX),
-        server_time: crate::redial::now(),
+        server_time: crate::clock::now(),
     }
 }

@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Around, COALESCE, End, FAREWELL, LARGE_DEADLINE, Outgoing, Queued, Ran, distrusted, event,
+    Around, COALESCE, End, FAREWELL, LARGE_DEADLINE, OtherWay, Outgoing, Ran, distrusted, event,
     farewell, moving, never, overtime,
 };
 use crate::Event;
 use crate::content::{self, AnswerError};
-use crate::dial::Reached;
+use crate::handle::Queued;
 use crate::stream::{self, FrameStream, StreamError};
 use crate::transport;
 
@@ -48,12 +48,12 @@ struct Pipe<'a> {
 const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// Runs a session to its end, or until the first broker is back and this one has let us go.
-pub(super) async fn run(
+pub(super) async fn run<R: OtherWay>(
     line: QuicLine,
     outgoing: &mut Outgoing,
     around: &Around<'_>,
-    home: impl Future<Output = Reached>,
-) -> Ran {
+    home: impl Future<Output = R>,
+) -> Ran<R> {
     let QuicLine {
         connection,
         identity,
@@ -71,7 +71,7 @@ pub(super) async fn run(
     let chain = transport::peer_certificates(&connection);
     let leave = around.shutdown.child_token();
     let mut writing = Box::pin(pipe.write(outgoing, &mut send, around.shutdown, &leave));
-    let mut found: Option<Reached> = None;
+    let mut found: Option<R> = None;
     let end = {
         let mut home = pin!(home);
         let mut reading = pin!(pipe.read(&mut frames, &mut state));

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use identity::{Current, Identity};
+use identity::Identity;
 use pcp::websocket::{Opcode, close_payload, push_frame};
 use pcp::{ClientSession, ClientType, FrameReader, Uri};
 use rustls_pki_types::CertificateDer;
@@ -24,12 +24,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Around, End, FAREWELL, Outgoing, Ran, distrusted, overtime};
+use super::{Around, End, FAREWELL, OtherWay, Outgoing, Ran, distrusted, overtime};
 use crate::Event;
 use crate::address::BrokerAddress;
 use crate::config::ClientConfig;
-use crate::dial::Reached;
-use crate::proxy::Proxy;
+use crate::content::Origin;
 use crate::tcp::Stream;
 use crate::transport::{IDLE_TIMEOUT, LINK_IDLE_TIMEOUT};
 use crate::websocket::{WebSocketFault, WebSocketReader, WebSocketWriter, new_mask};
@@ -67,14 +66,6 @@ pub(crate) enum Dialect {
         /// What came before the session was known to be open.
         early: VecDeque<Bytes>,
     },
-}
-
-/// Where a broker's files are asked for while the session is a WebSocket.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    pub(crate) address: BrokerAddress,
-    pub(crate) proxy: Option<Proxy>,
-    pub(crate) identity: Arc<Current>,
 }
 
 /// What reading and writing tell each other.
@@ -140,16 +131,16 @@ impl WebSocketLine {
 }
 
 /// Runs a session until it ends, or `better` gives a way over QUIC and all that was sent has arrived.
-pub(super) async fn run(
+pub(super) async fn run<R: OtherWay>(
     mut line: Box<WebSocketLine>,
     outgoing: &mut Outgoing,
     around: &Around<'_>,
-    better: impl Future<Output = Reached>,
-) -> Ran {
+    better: impl Future<Output = R>,
+) -> Ran<R> {
     let config = around.config;
     let shared = Shared::new();
     let leave = CancellationToken::new();
-    let mut found: Option<Reached> = None;
+    let mut found: Option<R> = None;
     // As patient as over QUIC. TCP tells by itself of a broker that was started again.
     let silence = if config.client_type == ClientType::agent() {
         IDLE_TIMEOUT
