@@ -13,6 +13,7 @@ mod stop;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use orchestrator_api::JobState;
+use pcp::body::InventoryChange;
 use pcp::message::{Message, MessageId};
 use pcp::uri::Certname;
 use pxp::{JsonObject, TransactionId};
@@ -110,6 +111,8 @@ pub(crate) struct Controller {
     max_message: usize,
     composer: Composer,
     mesh: Mesh,
+    /// Changes of an inventory that is still on its way.
+    early_news: Vec<InventoryChange>,
     fleet: Fleet,
     jobs: BTreeMap<JobId, ActiveJob>,
     /// Jobs with nodes that may be started, in turn.
@@ -223,6 +226,7 @@ impl Controller {
             settings,
             composer,
             mesh: Mesh::Down { since: now.mono },
+            early_news: Vec::new(),
             fleet: Fleet::default(),
             jobs: BTreeMap::new(),
             rotation: VecDeque::new(),
@@ -312,6 +316,7 @@ impl Controller {
             at: now.mono,
             since: now.mono,
         };
+        self.early_news.clear();
         self.output
             .messages
             .extend(self.composer.inventory_request());

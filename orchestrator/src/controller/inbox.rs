@@ -15,6 +15,10 @@ use super::{Controller, Key, Mesh, Now};
 use crate::outcome::{Outcome, Reason};
 use crate::store::{Change, Lookup};
 
+/// How many changes of the inventory may be kept while the inventory itself is on its way: more than a
+/// fleet of fifty thousand has within the seconds that this takes.
+const EARLY_NEWS: usize = 256 * 1024;
+
 impl Controller {
     /// A message has come.
     pub(crate) fn message(&mut self, now: Now, message: &Message) {
@@ -60,17 +64,37 @@ impl Controller {
         for certname in present {
             self.came(now, &certname);
         }
+        let early = std::mem::take(&mut self.early_news);
+        self.changed(now, early);
     }
 
     fn inventory_update(&mut self, now: Now, message: &Message) {
-        if !from_broker(message) || !self.knows_inventory() {
+        if !from_broker(message) {
             return;
         }
         let Some(update) = read::<InventoryUpdate>(message) else {
             return;
         };
+        match self.mesh {
+            Mesh::Known { .. } => self.changed(now, update.changes),
+            // A large inventory travels on a stream of its own, where what is news after it overtakes it.
+            Mesh::Asked { .. } if self.early_news.len() < EARLY_NEWS => {
+                self.early_news.extend(update.changes);
+            }
+            Mesh::Asked { .. } => {
+                // The next inventory has all of it.
+                self.early_news.clear();
+                self.output
+                    .messages
+                    .extend(self.composer.inventory_request());
+            }
+            Mesh::Down { .. } => {}
+        }
+    }
+
+    fn changed(&mut self, now: Now, changes: Vec<InventoryChange>) {
         let mut news = vec![];
-        for change in update.changes {
+        for change in changes {
             if change.client.client_type() != &ClientType::agent() {
                 continue;
             }

@@ -148,6 +148,20 @@ fn a_node_that_was_never_connected_is_errored_at_once() {
 }
 
 #[test]
+fn news_that_overtakes_the_inventory_is_not_lost() {
+    let mut world = World::new(&["a", "b"]);
+    world.toggle("b");
+    world.connect();
+    // The inventory is on its way, without the node, which comes then.
+    world.deliver_to_mesh(0);
+    world.toggle("b");
+    world.deliver_to_orchestrator(1);
+    world.settle();
+    world.submit(1, &["b"], false);
+    assert_eq!(world.state(1).1, [NodeState::Running]);
+}
+
+#[test]
 fn a_node_that_just_went_is_waited_for() {
     let mut world = World::new(&["a", "b"]);
     world.connect();

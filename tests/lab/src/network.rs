@@ -3,8 +3,8 @@
 //!
 //! The namespaces have no names: they live as long as this process holds them or something runs in
 //! them, so that nothing is left behind, however a test ends. The switch between them is a program
-//! (`switch.py`), since not every kernel has `netem`; it ends with this process too. The network of
-//! the machine itself is never touched.
+//! (`switch.py`), since not every kernel has `netem`; when this process is killed, it ends what that has
+//! started, and itself. The network of the machine is never touched.
 
 mod host;
 mod path;

@@ -3,7 +3,8 @@
 Each argument is the name of a TAP device, which this program makes and the lab moves to a host; that
 of the Nth has the MAC address 02:00:00:00:00:N, from 0. Between any two of them, each direction apart,
 frames may be cut, lost, delayed, or refused for what they carry. Lines of JSON on standard input say
-how, and each is answered by one line when it is in force. The end of the input ends the switch.
+how, and each is answered by one line when it is in force. The end of the input means that the lab was
+killed: then the switch ends the lab's processes, which have an argument in its directory, and itself.
 
 Frames are whole: a TAP device leaves neither checksums nor segments to its reader.
 """
@@ -14,6 +15,7 @@ import json
 import os
 import random
 import selectors
+import signal
 import struct
 import sys
 import time
@@ -23,7 +25,23 @@ IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
 ETHERTYPE_IPV4, ETHERTYPE_ARP = 0x0800, 0x0806
 UDP = 17
 HEADER = 14
+PROGRAMS = (b"pxp-agent", b"execution-wrapper", b"pcp-broker", b"pxp-orchestrator")
 LARGEST = 65_535 + HEADER
+# This file lies in a folder of it.
+LAB = os.path.dirname(os.path.dirname(os.path.abspath(__file__))).encode()
+
+
+def end_processes(directory):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as line:
+                program, *arguments = line.read().split(b"\0")
+            inside = any(word.startswith(directory + b"/") for word in arguments)
+            if inside and os.path.basename(program) in PROGRAMS:
+                os.kill(int(pid), signal.SIGTERM)
+        except OSError:
+            # It has ended meanwhile.
+            continue
 
 
 def tap(name):
@@ -121,7 +139,7 @@ class Switch:
                 if key.fileobj is sys.stdin:
                     line = sys.stdin.readline()
                     if not line:
-                        return
+                        return end_processes(LAB)
                     self.command(line)
                     continue
                 try:

@@ -82,3 +82,36 @@ impl Drop for Switch {
         drop(self.child.wait());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+
+    use super::*;
+
+    /// Python 3 is among what tests need.
+    #[test]
+    fn what_a_killed_lab_leaves_is_ended_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        fs::create_dir(path.join("run")).unwrap();
+        let follow = |name: &str, file: &str| {
+            let file = path.join(file);
+            fs::write(&file, "").unwrap();
+            let mut tail = Command::new("tail");
+            tail.arg0(name).arg("-f").arg(file).spawn().unwrap()
+        };
+        let mut ours = follow("pxp-agent", "conf");
+        let mut other = follow("tail", "log");
+        let mut switch = Switch::start(&path, &[]).unwrap();
+        // What happens to its input when this process dies.
+        let mut other_input = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+        switch.talk.get_mut().unwrap().orders = other_input.stdin.take().unwrap();
+        other_input.wait().unwrap();
+        assert!(switch.child.wait().unwrap().success());
+        assert!(!ours.wait().unwrap().success(), "by a signal");
+        assert!(other.try_wait().unwrap().is_none());
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}
