@@ -280,7 +280,6 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
             return ExitCode::Failure;
         }
     };
-    step_aside();
     let agent = {
         let mut starting = pin!(Agent::start(config));
         loop {
@@ -329,23 +328,6 @@ pub async fn serve(config: &Config, logs: &Logs) -> ExitCode {
         tracing::warn!("a part of the agent did not end in time");
     }
     code
-}
-
-/// Makes room for tasks in the cgroup that a service manager has given to us.
-fn step_aside() {
-    match sandbox::cgroup::step_aside() {
-        Ok(None) => {}
-        Ok(Some(cgroup)) => {
-            tracing::info!(cgroup = %cgroup.display(), "left the service's own cgroup to tasks");
-        }
-        Err(error) => {
-            let error = daemon::error_chain(&error);
-            tracing::warn!(
-                error,
-                "cannot leave the service's own cgroup; tasks may have no limits"
-            );
-        }
-    }
 }
 
 /// SIGHUP: certificates, external modules, controllers, policy and log level are read again. What is wrong

@@ -17,7 +17,7 @@ use nix::unistd::{AccessFlags, Pid, access};
 mod base;
 mod controllers;
 
-pub use base::{base, step_aside};
+pub use base::base;
 pub use controllers::{Taken, enable};
 
 /// How often an emptying cgroup is looked at when the kernel sends no event: it merges events

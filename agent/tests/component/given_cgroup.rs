@@ -1,4 +1,5 @@
-//! The agent in a cgroup that was given away to it, as a service with `Delegate=yes` is.
+//! The agent in a cgroup that was given away to it, as a service is with `Delegate=yes` and
+//! `DelegateSubgroup=supervisor`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ fn processes(cgroup: &Path) -> String {
 }
 
 #[tokio::test]
-async fn an_agent_leaves_the_cgroup_of_its_service_to_its_tasks_and_so_does_the_next_one() {
+async fn tasks_are_in_the_cgroup_of_the_service_and_the_next_agent_finds_them_there() {
     let Some(node) = Node::new("") else {
         return;
     };
@@ -67,8 +68,12 @@ async fn an_agent_leaves_the_cgroup_of_its_service_to_its_tasks_and_so_does_the_
     let digest = node.broker.has(script.as_bytes());
     let service = || {
         let mut shell = Command::new("sh");
-        shell.args(["-ec", "echo $$ >\"$0\"/cgroup.procs; exec \"$@\""]);
-        shell.arg(&given.0);
+        // What systemd does with DelegateSubgroup=supervisor.
+        shell.args([
+            "-ec",
+            "mkdir -p \"$0\"; echo $$ >\"$0\"/cgroup.procs; exec \"$@\"",
+        ]);
+        shell.arg(given.0.join("supervisor"));
         shell
     };
     let name = node.id("given");
@@ -80,7 +85,6 @@ async fn an_agent_leaves_the_cgroup_of_its_service_to_its_tasks_and_so_does_the_
     let leaf = given.0.join("pxp-agent").join(t1);
     wait_until("the task is in its own", || !processes(&leaf).is_empty()).await;
     assert_eq!(processes(&given.0), "", "nobody is in the service's own");
-    // The next agent begins in the service's own cgroup again, and adopts what runs.
     assert_eq!(program.terminate(), Some(0));
     let (program, mut peer) = node.spawn_by(service()).await;
     assert_eq!(cgroup_of(program.pid()), format!("{name}/supervisor"));

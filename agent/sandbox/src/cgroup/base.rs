@@ -11,9 +11,6 @@ use super::{CgroupError, delegated, writable};
 /// transactions.
 const NAME: &str = "pxp-agent";
 
-/// Where the agent goes in a cgroup that was given to it: what systemd's manual calls it.
-const SUPERVISOR: &str = "supervisor";
-
 /// A place where cgroup v2 is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
@@ -39,43 +36,6 @@ pub fn base() -> Result<PathBuf, CgroupError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(base),
         Err(source) => Err(CgroupError::Create { path: base, source }),
     }
-}
-
-/// Leaves a cgroup that was given away to us for one below it, and says which: the kernel gives
-/// controllers only to cgroups below one that has no processes itself (cgroups(7)), and below ours are
-/// those of tasks. `None` when we are in no such cgroup. systemd does it itself from version 254 on
-/// (`DelegateSubgroup`).
-///
-/// # Errors
-/// When the cgroup below cannot be made or entered.
-pub fn step_aside() -> Result<Option<PathBuf>, CgroupError> {
-    let mounts = mounts(&read("/proc/self/mountinfo")?);
-    let own = own(&read("/proc/self/cgroup")?);
-    let (Some(mount), Some(own)) = (mounts.first(), own) else {
-        return Ok(None);
-    };
-    let given = match own.strip_prefix(&mount.root) {
-        Ok(below) if !below.as_os_str().is_empty() => mount.point.join(below),
-        _ => return Ok(None),
-    };
-    if !delegated(&given) {
-        return Ok(None);
-    }
-    let aside = given.join(SUPERVISOR);
-    match fs::create_dir(&aside) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(source) => {
-            return Err(CgroupError::Create {
-                path: aside,
-                source,
-            });
-        }
-    }
-    let path = aside.join("cgroup.procs");
-    // This process, with all its threads.
-    fs::write(&path, "0").map_err(|source| CgroupError::Write { path, source })?;
-    Ok(Some(aside))
 }
 
 fn parent(mount: &Mount, own: Option<&Path>, ours: &dyn Fn(&Path) -> bool) -> PathBuf {

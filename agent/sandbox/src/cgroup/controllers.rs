@@ -74,8 +74,8 @@ fn add(directory: &Path, name: &str) -> Result<(), String> {
     let root = !directory.join("cgroup.type").exists();
     let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     if !root && !procs.is_empty() {
-        let why = "processes are in that cgroup itself; the agent leaves it where it was given away \
-                   (a unit with Delegate=yes)";
+        let why = "processes are in that cgroup itself; a unit with Delegate=yes and \
+                   DelegateSubgroup=supervisor (systemd 254) keeps the agent out of it";
         return Err(refused(why.to_owned()));
     }
     fs::write(&path, format!("+{name}")).map_err(|error| refused(error.to_string()))

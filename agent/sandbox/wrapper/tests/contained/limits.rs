@@ -138,18 +138,22 @@ fn processor_time_is_bounded() {
     );
 }
 
-/// A cgroup below the root of version 2, given away as systemd does it, and left behind empty.
+/// A cgroup below the root of version 2, given away as systemd does it.
 const GIVEN: &str = r#"
-    use Fcntl; my ($given, $setxattr) = @ARGV;
+    my ($given, $setxattr) = @ARGV;
     mkdir $given or die "mkdir: $!";
     my ($name, $value) = ("trusted.delegate", "1");
     syscall($setxattr, $given, $name, $value, 1, 0) == 0 or die "setxattr: $!";
-    open my $own, ">", "$given/cgroup.procs" or die $!;
-    syswrite $own, getppid or die "enter: $!";
 "#;
 
+/// What a run in it comes to that is held to these limits.
+fn ends(support: &Support, limit: fn(&mut Limits)) -> Outcome {
+    let run = Run::sh(support, "echo in; exit 3").with(|run| limit(&mut run.policy.limits));
+    run.finish().report.outcome
+}
+
 #[test]
-fn an_agent_in_a_cgroup_of_its_own_steps_aside_and_its_tasks_can_be_limited() {
+fn a_cgroup_that_the_agent_itself_is_in_holds_tasks_and_one_below_which_it_is_limits_them() {
     if let Facility::Missing(reason) = &SUPPORT.controllers.memory {
         return skip("memory", reason);
     }
@@ -161,27 +165,34 @@ fn an_agent_in_a_cgroup_of_its_own_steps_aside_and_its_tasks_can_be_limited() {
         .arg(nix::libc::SYS_setxattr.to_string())
         .status();
     assert!(made.unwrap().success());
-    let memory = || Support::probe(wrapper()).controllers.memory;
-    let in_the_way = memory();
-    let words = in_the_way.missing().unwrap();
-    assert!(
-        words.contains("processes are in that cgroup itself"),
-        "{words}"
-    );
-    let aside = sandbox::cgroup::step_aside().unwrap();
-    assert_eq!(aside, Some(given.join("supervisor")));
+    let enter =
+        |cgroup: &std::path::Path| std::fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
+    // As every systemd starts a service with Delegate=yes.
+    enter(&given);
     let support = Support::probe(wrapper());
-    assert_eq!(support.controllers.memory, Facility::Available(()));
     assert_eq!(support.cgroup, Facility::Available(given.join("pxp-agent")));
-    let run = Run::sh(&support, "echo in; exit 3").with(|run| {
-        run.policy.limits.memory = Some(MEMORY);
-        run.policy.limits.processes = Some(8);
-    });
-    let result = run.finish();
-    assert_eq!(result.report.outcome, Outcome::Exited { code: 3 });
-    // There is nothing to leave any more.
-    assert_eq!(sandbox::cgroup::step_aside().unwrap(), None);
-    std::fs::write(root.join("cgroup.procs"), "0").unwrap();
+    let controllers = &support.controllers;
+    for missing in [&controllers.memory, &controllers.pids, &controllers.cpu] {
+        let reason = missing.missing().unwrap();
+        assert!(reason.contains("DelegateSubgroup=supervisor"), "{reason}");
+    }
+    assert_eq!(ends(&support, |_| {}), Outcome::Exited { code: 3 });
+    // As systemd 254 does with DelegateSubgroup=supervisor.
+    let supervisor = given.join("supervisor");
+    std::fs::create_dir(&supervisor).unwrap();
+    enter(&supervisor);
+    let support = Support::probe(wrapper());
+    assert_eq!(support.cgroup, Facility::Available(given.join("pxp-agent")));
+    let controllers = &support.controllers;
+    for there in [&controllers.memory, &controllers.pids, &controllers.cpu] {
+        assert_eq!(there, &Facility::Available(()));
+    }
+    let limited = |limits: &mut Limits| {
+        limits.memory = Some(MEMORY);
+        limits.processes = Some(8);
+    };
+    assert_eq!(ends(&support, limited), Outcome::Exited { code: 3 });
+    enter(root);
     for name in ["supervisor", "pxp-agent", "."] {
         std::fs::remove_dir(given.join(name)).ok();
     }
