@@ -113,8 +113,21 @@ fn puppet_runs_on_the_nodes_and_its_reports_carry_the_job() {
 
     // In another environment, which has no class for anybody.
     let arguments = ["--nodes", "web1.test", "--environment", "broken"];
-    let (code, _, items) = job(&stack, &lab, &arguments);
+    let (code, number, items) = job(&stack, &lab, &arguments);
     assert_eq!(code, Some(0), "{items:#}");
+    // What PuppetDB knew of the node before is noted in the job.
+    let (_, told) = lab
+        .api_get(&format!("jobs/{number}"))
+        .expect("the API answers");
+    let notes = told["options"]["notes"].as_array().expect("notes").clone();
+    let has = |part: &str| {
+        notes
+            .iter()
+            .filter_map(Value::as_str)
+            .any(|it| it.contains(part))
+    };
+    assert!(has("agent versions: 7."), "{told:#}");
+    assert!(has("1 node last seen in another environment"), "{told:#}");
     let results = &items["web1.test"]["results"];
     assert_eq!(results["environment"], "broken", "{items:#}");
     assert_eq!(results["status"], "unchanged", "{items:#}");
