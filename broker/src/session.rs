@@ -50,7 +50,7 @@ enum End {
 pub(crate) async fn serve(incoming: Box<Incoming>, context: Arc<Context>, place: Place) {
     let address = incoming.remote_address();
     // Boxed, so that the memory of a handshake is not kept for the life of the session.
-    let opened = match Box::pin(open(*incoming, &context)).await {
+    let opened = match Box::pin(open(incoming, &context)).await {
         Ok(opened) => Box::new(opened),
         Err(error) => {
             let refusals = &context.refusals;
@@ -96,7 +96,7 @@ async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
         counted: _counted,
         mut send,
         outbox,
-    } = *opened;
+    } = unboxed(opened);
     let registered = Registered {
         session,
         outbox: &outbox,
@@ -224,6 +224,12 @@ async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
     drop(registered);
     connection.close(code, b"");
     end
+}
+
+/// What is in the box, without the box: one that is only moved out of is kept as long as its name is known,
+/// which here is the life of the session.
+fn unboxed<T>(boxed: Box<T>) -> T {
+    *boxed
 }
 
 /// The last frame, and the wait until it has arrived.

@@ -17,7 +17,7 @@ use pcp_mesh::SessionId;
 use quinn::{Connection, ConnectionError, Incoming, SendStream, WriteError};
 use tokio::time::timeout;
 
-use super::{FAREWELL, farewell};
+use super::{FAREWELL, farewell, unboxed};
 use crate::authorize::{Kind, Refused};
 use crate::context::{Context, wall_clock};
 use crate::gate::ALL_CONTROLLERS_LOST;
@@ -122,10 +122,10 @@ impl OpenError {
 const TLS_ALERTS: u64 = 0x100;
 
 /// Takes a connection as far as its welcome.
-pub(super) async fn open(incoming: Incoming, context: &Context) -> Result<Opened, OpenError> {
+pub(super) async fn open(incoming: Box<Incoming>, context: &Context) -> Result<Opened, OpenError> {
     let identity = context.identity.get();
     let begun = Instant::now();
-    let connecting = incoming
+    let connecting = unboxed(incoming)
         .accept_with(context.server.get())
         .map_err(OpenError::Handshake)?;
     let connected = timeout(HANDSHAKE_DEADLINE, connecting)
