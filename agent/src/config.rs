@@ -98,8 +98,8 @@ pub struct Config {
 pub struct Downloads {
     /// Puppet Servers, the preferred one first.
     pub primaries: Vec<PrimaryUri>,
-    /// A proxy on the way: `http://HOST:PORT`.
-    pub proxy: Option<String>,
+    /// A proxy on the way.
+    pub proxy: Option<Proxy>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long a download may take.

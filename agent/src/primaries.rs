@@ -1,12 +1,17 @@
 //! Puppet Servers, for files that no broker gives us: each of `primary-uris` in its order, over HTTPS,
 //! with the node's certificate. What comes is checked by whoever takes it ([`crate::cache`]).
 
+use std::fmt::Write as _;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use identity::{Current, Identity, IdentityError};
+use identity::Current;
+use pcp_client::https::{self, Body, HttpsError, Server};
 use pxp::FileUri;
-use reqwest::{Client, ClientBuilder, Proxy, Response, Url, redirect};
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Downloads, PrimaryUri};
 
@@ -18,6 +23,16 @@ pub struct Primaries(Arc<Inner>);
 struct Inner {
     downloads: Downloads,
     identity: Arc<Current>,
+    software: String,
+}
+
+/// A file that a Puppet Server gives. Its content is still to come, and has its time for that.
+#[derive(Debug)]
+pub struct Download {
+    /// How many bytes there will be, where the server says it.
+    pub size: Option<u64>,
+    body: Body,
+    deadline: Instant,
 }
 
 /// Why a file does not come from a Puppet Server.
@@ -26,20 +41,22 @@ pub enum PrimaryError {
     /// The request's URI cannot be one of a Puppet Server.
     #[error("the uri of the file is refused: {0}")]
     Uri(&'static str),
-    /// Our certificate cannot be used.
-    #[error("the certificate cannot be used for downloads")]
-    Identity(#[source] IdentityError),
-    /// There is no client with this configuration: `master-proxy`, above all.
-    #[error("downloads are not possible as they are configured (master-proxy)")]
-    Client(#[source] reqwest::Error),
-    /// There was no answer, or it broke off.
+    /// There was no answer.
     #[error("{server} gave no answer")]
     Unreachable {
         /// Which one.
         server: String,
         /// Why not.
         #[source]
-        source: reqwest::Error,
+        source: HttpsError,
+    },
+    /// Nor was there one in time.
+    #[error("{server} gave no answer in {} s", .after.as_secs())]
+    TimedOut {
+        /// Which one.
+        server: String,
+        /// How long it had.
+        after: Duration,
     },
     /// It answered with something else.
     #[error("{server} returned a response with HTTP status {status}")]
@@ -58,6 +75,7 @@ impl Primaries {
         Self(Arc::new(Inner {
             downloads,
             identity,
+            software: daemon::software("pxp-agent"),
         }))
     }
 
@@ -67,95 +85,98 @@ impl Primaries {
         &self.0.downloads.primaries
     }
 
-    /// A client for one file. None is kept: the certificate may be another one next time, and an agent
-    /// that downloads nothing has no memory to spare for it.
+    /// Asks one server for a file.
     ///
     /// # Errors
-    /// [`PrimaryError`] when certificate or proxy cannot be used.
-    pub fn client(&self) -> Result<Client, PrimaryError> {
-        let Downloads {
-            proxy,
-            connect_timeout,
-            timeout,
-            ..
-        } = &self.0.downloads;
-        let client = https(&self.0.identity.get())?
-            .connect_timeout(*connect_timeout)
-            .timeout(*timeout);
-        let client = match proxy {
-            Some(proxy) => client.proxy(Proxy::all(proxy).map_err(PrimaryError::Client)?),
-            None => client,
+    /// [`PrimaryError`] for everything but a success.
+    pub async fn ask(&self, server: &PrimaryUri, uri: &FileUri) -> Result<Download, PrimaryError> {
+        let Inner {
+            downloads,
+            identity,
+            software,
+        } = self.0.as_ref();
+        let target = target(uri)?;
+        let deadline = Instant::now() + downloads.timeout;
+        let identity = identity.get();
+        let asked = Server {
+            address: server.address(),
+            proxy: downloads.proxy.as_ref(),
+            identity: &identity,
+            connect_timeout: downloads.connect_timeout,
+            software,
         };
-        client.build().map_err(PrimaryError::Client)
+        let answer = timeout_at(deadline, https::get(asked, &target))
+            .await
+            .map_err(|_| PrimaryError::TimedOut {
+                server: server.to_string(),
+                after: downloads.timeout,
+            })?
+            .map_err(|source| PrimaryError::Unreachable {
+                server: server.to_string(),
+                source,
+            })?;
+        if answer.is_success() {
+            Ok(Download {
+                size: answer.size,
+                body: answer.body,
+                deadline,
+            })
+        } else {
+            Err(PrimaryError::Status {
+                server: server.to_string(),
+                status: answer.status,
+            })
+        }
     }
 }
 
-/// A client with our certificate, but for its time limits.
-///
-/// # Errors
-/// [`PrimaryError`] when the certificate cannot be used.
-pub fn https(identity: &Identity) -> Result<ClientBuilder, PrimaryError> {
-    let tls = identity.client_config(&[b"http/1.1"]);
-    let tls = tls.map_err(PrimaryError::Identity)?;
-    Ok(Client::builder()
-        .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
-        .https_only(true)
-        // A redirect would take our certificate to whoever it names; and the way is the
-        // configuration's, not that of the agent's environment.
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .user_agent(daemon::software("pxp-agent")))
-}
-
-/// Asks one server for a file. Its content is still to come.
-///
-/// # Errors
-/// [`PrimaryError`] for everything but a success.
-pub async fn ask(
-    client: &Client,
-    server: &PrimaryUri,
-    uri: &FileUri,
-) -> Result<Response, PrimaryError> {
-    let url = url(server, uri)?;
-    let unreachable = |source: reqwest::Error| PrimaryError::Unreachable {
-        server: server.to_string(),
-        // It stands in the message, and its query may be long.
-        source: source.without_url(),
-    };
-    let response = client.get(url).send().await.map_err(unreachable)?;
-    let status = response.status();
-    if status.is_success() {
-        Ok(response)
-    } else {
-        Err(PrimaryError::Status {
-            server: server.to_string(),
-            status: status.as_u16(),
-        })
+impl Download {
+    /// Reads what there is of the content behind what the buffer holds; no bytes are the end of it.
+    ///
+    /// # Errors
+    /// When it broke off, or its time is over.
+    pub async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        timeout_at(self.deadline, self.body.read_buf(buffer))
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it took too long"))?
     }
 }
 
-/// Where a server has the file: never anywhere but on this server, whatever the request says.
-fn url(server: &PrimaryUri, uri: &FileUri) -> Result<Url, PrimaryError> {
-    let mut url = Url::parse(&server.to_string())
-        .map_err(|_| PrimaryError::Uri("the server's address makes no URL"))?;
-    // Without it, what follows would be taken for a part of the host's name.
+/// What a server is asked for: a path and a query, which name no other server, whatever they are.
+fn target(uri: &FileUri) -> Result<String, PrimaryError> {
     if !uri.path.starts_with('/') {
         return Err(PrimaryError::Uri("its path does not begin with \"/\""));
     }
-    url.set_path(&uri.path);
-    if !uri.params.is_empty() {
-        let mut query = url.query_pairs_mut();
-        for (name, value) in &uri.params {
-            match value {
-                Value::String(text) => query.append_pair(name, text),
-                Value::Number(_) | Value::Bool(_) => query.append_pair(name, &value.to_string()),
-                Value::Null | Value::Array(_) | Value::Object(_) => {
-                    return Err(PrimaryError::Uri("one of its params is no text"));
-                }
-            };
+    // The path of a URL, with what is encoded in it already (RFC 3986, 3.3).
+    let mut target = String::with_capacity(uri.path.len());
+    encode(&mut target, &uri.path, b"/%-._~!$&'()*+,;=:@");
+    for (index, (name, value)) in uri.params.iter().enumerate() {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                return Err(PrimaryError::Uri("one of its params is no text"));
+            }
+        };
+        target.push(if index == 0 { '?' } else { '&' });
+        encode(&mut target, name, b"*-._ ");
+        target.push('=');
+        encode(&mut target, &value, b"*-._ ");
+    }
+    Ok(target)
+}
+
+/// Adds a text in which all but letters, digits and these characters is encoded. A space that may stay
+/// is a plus, as in forms.
+fn encode(to: &mut String, text: &str, stays: &[u8]) {
+    for byte in text.bytes() {
+        match byte {
+            b' ' if stays.contains(&byte) => to.push('+'),
+            _ if byte.is_ascii_alphanumeric() || stays.contains(&byte) => to.push(byte.into()),
+            // Writing to a string cannot fail.
+            _ => write!(to, "%{byte:02X}").unwrap_or_default(),
         }
     }
-    Ok(url)
 }
 
 #[cfg(test)]
@@ -166,24 +187,21 @@ mod tests {
 
     fn of(path: &str, params: &Value) -> Result<String, PrimaryError> {
         let uri = serde_json::from_value(json!({"path": path, "params": params})).unwrap();
-        url(&"puppet.example.com".parse().unwrap(), &uri).map(|url| url.to_string())
+        target(&uri)
     }
 
     #[test]
-    fn a_url_is_server_path_and_parameters() {
-        let url = of(
+    fn what_is_asked_for_is_path_and_parameters() {
+        let asked = of(
             "/puppet/v3/file_content/tasks/demo/a b.sh",
-            &json!({"environment": "production", "n": 1, "code_id": "a&b=c"}),
+            &json!({"environment": "production", "n": 1, "code_id": "a&b=c", "x": "é +"}),
         );
         assert_eq!(
-            url.unwrap(),
-            "https://puppet.example.com:8140/puppet/v3/file_content/tasks/demo/a%20b.sh\
-             ?code_id=a%26b%3Dc&environment=production&n=1"
+            asked.unwrap(),
+            "/puppet/v3/file_content/tasks/demo/a%20b.sh\
+             ?code_id=a%26b%3Dc&environment=production&n=1&x=%C3%A9+%2B"
         );
-        assert_eq!(
-            of("/x%2Fy", &json!({})).unwrap(),
-            "https://puppet.example.com:8140/x%2Fy"
-        );
+        assert_eq!(of("/x%2Fy", &json!({})).unwrap(), "/x%2Fy");
     }
 
     #[test]
@@ -200,15 +218,16 @@ mod tests {
                 "{path:?}"
             );
         }
-        for path in [
-            "//evil.example.com/x",
-            "/\\evil.example.com",
-            "/../../x",
-            "/x?y#z",
+        for (path, asked) in [
+            ("//evil.example.com/x", "//evil.example.com/x"),
+            ("/\\evil.example.com", "/%5Cevil.example.com"),
+            ("/x?y#z", "/x%3Fy%23z"),
+            (
+                "/x HTTP/1.1\r\nHost: evil",
+                "/x%20HTTP/1.1%0D%0AHost:%20evil",
+            ),
         ] {
-            let url = of(path, &json!({})).unwrap();
-            let host = "https://puppet.example.com:8140/";
-            assert!(url.starts_with(host) && !url.contains(['?', '#']), "{url}");
+            assert_eq!(of(path, &json!({})).unwrap(), asked);
         }
         assert!(of("/x", &json!({"a": [1]})).is_err());
     }

@@ -48,7 +48,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "perf",
-        &["lab", "fleet", "pcp", "pcp-client", "identity", "daemon"],
+        &[
+            "lab",
+            "fleet",
+            "pcp",
+            "pcp-client",
+            "identity",
+            "daemon",
+            "sandbox",
+        ],
     ),
     ("system-tests", &[]),
 ];

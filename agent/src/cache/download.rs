@@ -9,7 +9,6 @@ use std::time::Duration;
 use pcp::{ContentErrorCode, Digest};
 use pcp_client::content::ContentReader;
 use pcp_client::{FetchError, State};
-use reqwest::Response;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::time::{sleep, timeout};
@@ -17,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::{Cache, CacheError, OWN, PART, create, failed, make_directories};
 use crate::disk::DiskError;
 use crate::modules::source::Source;
-use crate::primaries::{self, PrimaryError};
+use crate::primaries::{Download, PrimaryError};
 
 /// The largest file that is fetched. Task files are scripts; some bring an archive along.
 const MAX_FILE: u64 = 1 << 30;
@@ -151,13 +150,12 @@ impl Cache {
     }
 
     async fn ask_primaries(&self, file: &Source) -> Result<(), DownloadError> {
-        let client = self.primaries.client()?;
         let mut last = PrimaryError::Uri("there is no server to ask").into();
         for server in self.primaries.servers() {
-            let taken = match primaries::ask(&client, server, &file.uri).await {
-                Ok(response) => {
-                    let size = response.content_length();
-                    self.take(Body::Primary(response), size, file).await
+            let taken = match self.primaries.ask(server, &file.uri).await {
+                Ok(download) => {
+                    let size = download.size;
+                    self.take(Body::Primary(download), size, file).await
                 }
                 Err(error) => Err(error.into()),
             };
@@ -254,7 +252,7 @@ impl Cache {
 /// A file on its way to us.
 enum Body {
     Broker(ContentReader),
-    Primary(Response),
+    Primary(Download),
 }
 
 impl Body {
@@ -262,19 +260,11 @@ impl Body {
     async fn chunk(&mut self) -> Result<(Vec<u8>, bool), DownloadError> {
         let mut chunk = Vec::with_capacity(CHUNK);
         loop {
-            let ended = match self {
-                Self::Broker(reader) => {
-                    let read = reader.read_buf(&mut chunk).await;
-                    read.map_err(DownloadError::Transfer)? == 0
-                }
-                Self::Primary(response) => {
-                    let read = response.chunk().await;
-                    let read = read.map_err(|error| {
-                        DownloadError::Transfer(io::Error::other(error.without_url()))
-                    })?;
-                    read.map(|bytes| chunk.extend_from_slice(&bytes)).is_none()
-                }
+            let read = match self {
+                Self::Broker(reader) => reader.read_buf(&mut chunk).await,
+                Self::Primary(download) => download.read(&mut chunk).await,
             };
+            let ended = read.map_err(DownloadError::Transfer)? == 0;
             if ended || chunk.len() >= CHUNK {
                 return Ok((chunk, ended));
             }
@@ -293,9 +283,7 @@ impl DownloadError {
                 PrimaryError::Uri(_) => true,
                 // A server answers so as long as nobody changes its files or its rules.
                 PrimaryError::Status { status, .. } => (400..500).contains(status),
-                PrimaryError::Identity(_)
-                | PrimaryError::Client(_)
-                | PrimaryError::Unreachable { .. } => false,
+                PrimaryError::Unreachable { .. } | PrimaryError::TimedOut { .. } => false,
             },
             Self::Nowhere { broker, primary } => broker.is_final() && primary.is_final(),
         }

@@ -1,8 +1,6 @@
 //! `doctor`: looks at everything that the agent needs, and says what is wrong and what to do. It
 //! disturbs neither a running agent of this configuration nor the brokers that it asks.
 
-mod https;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -318,21 +316,18 @@ async fn primaries(config: &Config, findings: &mut Findings) {
     let Ok(identity) = Identity::load(&config.tls) else {
         return;
     };
-    let proxy = config.downloads.proxy.as_deref();
+    let proxy = config.downloads.proxy.as_ref();
     for server in &config.downloads.primaries {
         let subject = "primary";
-        let answer = match https::client(&identity, proxy) {
-            Ok(client) => https::ask(&client, &server.to_string()).await,
-            Err(error) => Err(error),
-        };
-        match answer {
-            Ok(took) => {
-                let took = took.as_millis();
+        // Any answer will do; nothing is logged in or changed by the question.
+        match probe::https(server.address(), proxy, &identity).await {
+            Ok(reached) => {
+                let took = reached.took.as_millis();
                 findings.ok(subject, format_args!("{server} answers, {took} ms"));
             }
             Err(error) => findings.warn(
                 subject,
-                daemon::error_chain(&error),
+                format_args!("{server}: {error}"),
                 "files that no broker has cannot be had from there (primary-uris, master-proxy)",
             ),
         }

@@ -32,7 +32,7 @@ impl fmt::Display for Config {
         writeln!(f, "certificate-revocation: {}", tls.revocation)?;
         writeln!(f, "primary-uris: {}", list(&self.downloads.primaries))?;
         if let Some(proxy) = &self.downloads.proxy {
-            writeln!(f, "master-proxy: {proxy:?}")?;
+            writeln!(f, "master-proxy: \"{proxy}\"")?;
         }
         let connect = Lasting(self.downloads.connect_timeout);
         writeln!(f, "task-download-connect-timeout: {connect}")?;

@@ -118,9 +118,16 @@ impl Reader<'_> {
         let primaries = parsed.filter_map(|uri| self.or_fault(key, uri)).collect();
         let connect_timeout = file.task_download_connect_timeout;
         let timeout = file.task_download_timeout;
+        let key = "master-proxy";
+        let proxy = file.master_proxy.as_deref().filter(|p| !p.is_empty());
+        let proxy = proxy.and_then(|text| {
+            // The original needs no scheme.
+            let scheme = if text.contains("://") { "" } else { "http://" };
+            self.or_fault(key, format!("{scheme}{text}").parse::<Proxy>())
+        });
         Downloads {
             primaries,
-            proxy: file.master_proxy.clone().filter(|proxy| !proxy.is_empty()),
+            proxy: proxy.map(|proxy| proxy.of_key(key)),
             connect_timeout: connect_timeout.map_or(defaults::DOWNLOAD_CONNECT_TIMEOUT, |t| t.0),
             timeout: timeout.map_or(defaults::DOWNLOAD_TIMEOUT, |t| t.0),
         }

@@ -122,7 +122,8 @@ fn every_key_of_the_original_is_known() {
     let proxy = config.proxy.map(|proxy| proxy.to_string());
     assert_eq!(proxy.as_deref(), Some("http://p:1"));
     assert_eq!(config.access_log, Some(PathBuf::from("/l/pcp-access.log")));
-    assert_eq!(config.downloads.proxy.as_deref(), Some("http://p:2"));
+    let proxy = config.downloads.proxy.map(|proxy| proxy.to_string());
+    assert_eq!(proxy.as_deref(), Some("http://p:2"));
     assert_eq!(config.downloads.primaries.len(), 1);
     assert_eq!(config.downloads.primaries[0].to_string(), "https://p:8140");
     assert_eq!(config.downloads.connect_timeout, Duration::from_secs(7));
@@ -139,6 +140,11 @@ fn the_ways_to_brokers_are_chosen_and_a_proxy_needs_one_that_it_is_on() {
         with("transport: websocket\nbroker-ws-proxy: \"http://me:s3cret@proxy:3128\"").unwrap();
     assert_eq!(config.ways, Ways::Only(pcp_client::Transport::WebSocket));
     assert!(!config.to_string().contains("s3cret"));
+    let config = with("master-proxy: \"me:s3cret@proxy:3128\"").unwrap();
+    assert!(!config.to_string().contains("s3cret"));
+    let proxy = config.downloads.proxy.unwrap();
+    assert_eq!(proxy.to_string(), "http://me@proxy:3128");
+    assert_eq!(proxy.key(), "master-proxy");
     for (text, wanted) in [
         (
             "transport: udp",
@@ -147,6 +153,10 @@ fn the_ways_to_brokers_are_chosen_and_a_proxy_needs_one_that_it_is_on() {
         (
             "broker-ws-proxy: \"proxy:3128\"",
             "broker-ws-proxy: a proxy is written http://",
+        ),
+        (
+            "master-proxy: \"socks5://proxy:3128\"",
+            "master-proxy: a proxy is written http://",
         ),
         (
             "transport: quic\nbroker-ws-proxy: \"http://proxy:3128\"",

@@ -97,6 +97,14 @@ impl FromStr for PrimaryUri {
     }
 }
 
+impl PrimaryUri {
+    /// Its host and port.
+    #[must_use]
+    pub fn address(&self) -> &BrokerAddress {
+        &self.0
+    }
+}
+
 impl fmt::Display for PrimaryUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "https://{}", self.0)

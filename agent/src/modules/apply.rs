@@ -216,17 +216,13 @@ fn settings(node: &Node, plugins: &Path) -> Result<Map<String, Value>, CannotApp
     set("libdir", json!(code));
     set("factpath", json!(code.join("facter")));
     set("pluginfactdest", json!(plugins.join("pluginfacts")));
-    let proxy = node.proxy.as_deref().unwrap_or_default();
-    let proxy = proxy.split_once("://").map_or(proxy, |(_, rest)| rest);
-    let proxy = proxy.trim_end_matches('/');
-    let (login, proxy) = proxy.rsplit_once('@').unwrap_or(("", proxy));
-    if let Some((user, password)) = login.split_once(':') {
-        set("http_proxy_user", json!(user));
-        set("http_proxy_password", json!(password));
-    }
-    if let Some((host, port)) = proxy.rsplit_once(':') {
-        set("http_proxy_host", json!(host));
-        set("http_proxy_port", json!(port));
+    if let Some(proxy) = &node.proxy {
+        if let Some((user, password)) = proxy.credentials() {
+            set("http_proxy_user", json!(user));
+            set("http_proxy_password", json!(password));
+        }
+        set("http_proxy_host", json!(proxy.address.host));
+        set("http_proxy_port", json!(proxy.address.port.to_string()));
     }
     Ok(settings)
 }
@@ -300,7 +296,7 @@ mod tests {
             primaries: ["p1", "https://p2:8141"]
                 .map(|uri| uri.parse().unwrap())
                 .into(),
-            proxy: Some("http://ada:secret@proxy:3128/".to_owned()),
+            proxy: "http://ada:secret@proxy:3128/".parse().ok(),
             ..Node::example()
         };
         let plugins = Path::new("/cache/plugins/dev");

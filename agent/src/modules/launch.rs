@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pcp::Certname;
+use pcp_client::Proxy;
 use sandbox::Delivery;
 
 use crate::config::PrimaryUri;
@@ -61,7 +62,7 @@ pub struct Node {
     /// Puppet Servers, the preferred one first.
     pub primaries: Vec<PrimaryUri>,
     /// A proxy on the way to them.
-    pub proxy: Option<String>,
+    pub proxy: Option<Proxy>,
     /// Where Puppet's plugins are kept, each environment's in a directory of its name.
     pub plugins: PathBuf,
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::str::FromStr as _;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -9,7 +10,8 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, Connection, Parts};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::response;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -42,6 +44,9 @@ pub enum HttpError {
     /// The peer spoke first in a protocol where it must not.
     #[error("the peer said something that nobody had asked for")]
     Early,
+    /// No request can have this path.
+    #[error("the path cannot be asked for")]
+    Path,
     /// The answer does not say how long it is.
     #[error("the answer does not say its length")]
     NoLength,
@@ -109,19 +114,22 @@ pub(crate) struct HttpBody<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     piece: Bytes,
 }
 
+/// A GET of this path, which names no host but this one; nothing for a path that cannot be asked for.
+pub(crate) fn question(host: &str, path: &str) -> Option<Request<String>> {
+    let mut request = Request::new(String::new());
+    *request.uri_mut() = Uri::from(PathAndQuery::from_str(path).ok()?);
+    set(&mut request, header::HOST, host);
+    Some(request)
+}
+
 /// Asks for something: the head of the answer, whatever it says, and the bytes behind it.
 pub(crate) async fn ask<S>(
     io: S,
-    host: &str,
-    path: &str,
+    request: Request<String>,
 ) -> Result<(response::Parts, HttpBody<S>), HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut request = Request::new(String::new());
-    // Paths are ours.
-    *request.uri_mut() = path.parse().unwrap_or_default();
-    set(&mut request, header::HOST, host);
     let (mut sender, mut connection) = handshake(io).await?;
     let mut asking = Box::pin(async move { sender.send_request(request).await });
     let mut connected = true;
@@ -157,15 +165,22 @@ pub(crate) async fn get<S>(io: S, host: &str, path: &str) -> Result<(u64, HttpBo
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (head, mut body) = ask(io, host, path).await.map_err(GetError::Http)?;
+    let request = question(host, path).ok_or(GetError::Http(HttpError::Path))?;
+    let (head, mut body) = ask(io, request).await.map_err(GetError::Http)?;
     let status = head.status;
     if status != StatusCode::OK {
         let reason = reason(&mut body).await;
         return Err(GetError::Refused { status, reason });
     }
-    let size = body.body.size_hint().exact();
-    let size = size.ok_or(GetError::Http(HttpError::NoLength))?;
+    let size = body.size().ok_or(GetError::Http(HttpError::NoLength))?;
     Ok((size, body))
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpBody<S> {
+    /// How many bytes there are, where the peer says it.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
 }
 
 /// Why there is no file.

@@ -21,6 +21,7 @@ mod dial;
 pub mod doctor;
 pub mod handle;
 mod http;
+pub mod https;
 pub mod outward;
 pub mod probe;
 pub mod proxy;

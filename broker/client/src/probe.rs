@@ -21,6 +21,9 @@ use crate::tcp;
 /// How long a broker may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What brokers have, and Puppet Servers.
+pub const STATUS: &str = "/status/v1/simple";
+
 /// A broker that has shown its certificate and has nothing against ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reached {
@@ -88,8 +91,9 @@ pub async fn https(
     let certificates = tcp::peer_certificates(&stream);
     let certname = identity::peer_certname(&certificates).map_err(|error| told(&error))?;
     // A server of TLS 1.3 refuses our certificate only when we speak.
-    let host = broker.to_string();
-    let asking = http::ask(stream, &host, "/status/v1/simple");
+    let question = http::question(&broker.to_string(), STATUS);
+    let question = question.ok_or_else(|| NotReached(format!("{broker} has no status")))?;
+    let asking = http::ask(stream, question);
     let answered = timeout(ANSWER_TIMEOUT, asking).await.map_err(|_| {
         NotReached(format!(
             "no answer from {address} (TCP) in {} s",

@@ -1,4 +1,5 @@
-//! A proxy on the way to brokers: HTTP CONNECT, with a name and a password where it wants them.
+//! A proxy on the way to brokers, or to other servers of the estate: HTTP CONNECT, with a name and a
+//! password where it wants them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,8 +14,12 @@ pub struct Proxy {
     pub address: BrokerAddress,
     /// The name that stands before the `@`.
     user: Option<String>,
+    /// What stands behind it.
+    password: Option<String>,
     /// What is sent as `Proxy-Authorization`.
     authorization: Option<String>,
+    /// The key of the configuration that names it.
+    key: &'static str,
 }
 
 /// Why a text is not the address of a proxy. It never repeats the text, which may hold a password.
@@ -32,6 +37,24 @@ pub enum ProxyError {
 }
 
 impl Proxy {
+    /// The same, named by another key of the configuration than `broker-ws-proxy`.
+    #[must_use]
+    pub fn of_key(self, key: &'static str) -> Self {
+        Self { key, ..self }
+    }
+
+    /// The key of the configuration that names it, for whoever must put it right.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        self.key
+    }
+
+    /// Name and password, where both are given.
+    #[must_use]
+    pub fn credentials(&self) -> Option<(&str, &str)> {
+        self.user.as_deref().zip(self.password.as_deref())
+    }
+
     /// The value of the header that says who we are, where the proxy wants to know.
     #[must_use]
     pub fn authorization(&self) -> Option<&str> {
@@ -64,12 +87,19 @@ impl FromStr for Proxy {
             Some(credentials) => Some(percent_decoded(credentials).ok_or(ProxyError::Form)?),
             None => None,
         };
-        let user = credentials.map(|c| c.split(':').next().unwrap_or_default().to_owned());
-        let authorization = decoded.map(|plain| format!("Basic {}", base64(&plain)));
+        let authorization = decoded.as_deref().map(base64);
+        let plain = decoded.map(|plain| String::from_utf8_lossy(&plain).into_owned());
+        let (user, password) = match plain.as_deref().map(|plain| plain.split_once(':')) {
+            Some(Some((user, password))) => (Some(user.to_owned()), Some(password.to_owned())),
+            Some(None) => (plain, None),
+            None => (None, None),
+        };
         Ok(Self {
             address,
             user,
-            authorization,
+            password,
+            authorization: authorization.map(|coded| format!("Basic {coded}")),
+            key: "broker-ws-proxy",
         })
     }
 }
@@ -149,6 +179,8 @@ mod tests {
             assert_eq!(proxy.address.host, host);
             assert_eq!(proxy.address.port, port);
             assert_eq!(proxy.authorization(), authorization);
+            let credentials = authorization.map(|_| ("Aladdin", "open sesame"));
+            assert_eq!(proxy.credentials(), credentials);
         }
     }
 

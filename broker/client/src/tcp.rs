@@ -1,4 +1,4 @@
-//! From a broker's address to an encrypted TCP connection: straight, or through a proxy. Every step has
+//! From a server's address to an encrypted TCP connection: straight, or through a proxy. Every step has
 //! its time-out.
 
 use std::io;
@@ -30,7 +30,7 @@ const PROXY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the TLS handshake may take.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An encrypted connection to a broker.
+/// An encrypted connection to a broker, or to another server of the estate.
 pub(crate) type Stream = TlsStream<TcpStream>;
 
 /// Why there is no connection over TCP.
@@ -52,10 +52,12 @@ pub enum TcpError {
     #[error("no answer from {0} (TCP) in {s} s", s = CONNECT_TIMEOUT.as_secs())]
     ConnectTimedOut(SocketAddr),
     /// The proxy does not connect us.
-    #[error("the proxy {proxy} does not connect us to {broker}: see broker-ws-proxy")]
+    #[error("the proxy {proxy} does not connect us to {broker}: see {key}")]
     Proxy {
         /// Which proxy, without the password.
         proxy: String,
+        /// The key of the configuration that names it.
+        key: &'static str,
         /// To whom.
         broker: BrokerAddress,
         /// Why not.
@@ -104,13 +106,13 @@ fn hint(status: StatusCode) -> &'static str {
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => ": it wants another name and password",
         StatusCode::FORBIDDEN => ": it allows no connection to that host and port",
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            ": it cannot reach the broker"
+            ": it cannot reach that host and port"
         }
         _ => "",
     }
 }
 
-/// Connects to a broker, and verifies it. Gives also the address at the other end of the socket, which
+/// Connects to a broker or another server, and verifies it. Gives also the address at the other end of the socket, which
 /// is the proxy's where there is one.
 pub(crate) async fn connect(
     broker: &BrokerAddress,
@@ -123,6 +125,7 @@ pub(crate) async fn connect(
             let through = through(proxy, broker).await;
             through.map_err(|source| TcpError::Proxy {
                 proxy: proxy.to_string(),
+                key: proxy.key(),
                 broker: broker.clone(),
                 source,
             })?

@@ -105,7 +105,7 @@ fn spawn(script: &Path) -> Result<()> {
     Ok(())
 }
 
-fn median(durations: &mut [Duration]) -> Duration {
+pub(crate) fn median(durations: &mut [Duration]) -> Duration {
     durations.sort_unstable();
     durations
         .get(durations.len() / 2)
@@ -113,7 +113,7 @@ fn median(durations: &mut [Duration]) -> Duration {
         .unwrap_or_default()
 }
 
-fn milliseconds(duration: Duration) -> String {
+pub(crate) fn milliseconds(duration: Duration) -> String {
     format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
 }
 

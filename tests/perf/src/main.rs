@@ -13,6 +13,7 @@ mod latency;
 mod memory;
 mod routing;
 mod row;
+mod sandbox_cost;
 mod sqlite;
 mod start;
 mod table;
@@ -47,6 +48,8 @@ struct Args {
 enum Figure {
     /// Resident memory of each process at rest.
     Idle,
+    /// What containment costs a task, by profile.
+    Sandbox,
     /// From request to result of a trivial task, and tasks per second at ten at once.
     Latency,
     /// Broker memory and CPU a connected agent, connections a second, fan-out with acknowledgement.
@@ -80,6 +83,9 @@ fn main() -> Result<()> {
         .context("cannot start a mesh")?;
     if wanted(Figure::Idle) {
         idle::measure(&lab, &mut table)?;
+    }
+    if wanted(Figure::Sandbox) {
+        sandbox_cost::measure(&lab, args.tasks, &mut table)?;
     }
     if wanted(Figure::Latency) {
         runtime.block_on(latency::measure(&lab, args.tasks, &mut table))?;

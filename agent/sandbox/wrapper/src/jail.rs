@@ -7,11 +7,13 @@
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use sandbox::mounts::{self, Mount};
@@ -374,6 +376,16 @@ fn places(places: &[Place]) -> Result<Vec<PathBuf>, Failed> {
 fn real(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failed> {
     let mut found = Vec::new();
     for path in paths {
+        // One call says that there is no link in it, or nothing at all; looking for links takes one for
+        // each of its parts.
+        match resolve(path) {
+            Ok(_there) => {
+                found.push(path.components().collect());
+                continue;
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+            Err(_) => {}
+        }
         match fs::canonicalize(path) {
             Ok(real) => found.push(real),
             Err(error)
@@ -385,6 +397,14 @@ fn real(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failed> {
         }
     }
     Ok(found)
+}
+
+/// What is at a path that leads there without links, and nothing else.
+fn resolve(path: &Path) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(AT_FDCWD, path, how)
 }
 
 fn inside(path: &Path, directory: &Path) -> bool {
