@@ -53,9 +53,7 @@ pub struct Cache {
     client: ClientHandle,
     primaries: Primaries,
     fetching: Arc<Mutex<HashMap<Digest, Weak<Semaphore>>>>,
-    /// Read while a copy is written, by whoever starts processes written while it does. Between the
-    /// making of a process and its `execve` it holds all our descriptors; were a file being written
-    /// just then, executing that file would fail with "text file busy".
+    /// Read while a copy is written ([`sandbox::Launcher::starting`]).
     starting: Arc<RwLock<()>>,
 }
 
@@ -100,6 +98,7 @@ impl Cache {
         disk: Disk,
         client: ClientHandle,
         primaries: Primaries,
+        starting: Arc<RwLock<()>>,
     ) -> Result<Self, CacheError> {
         make_directories(dir, OWN)?;
         Ok(Self {
@@ -108,14 +107,8 @@ impl Cache {
             client,
             primaries,
             fetching: Arc::default(),
-            starting: Arc::default(),
+            starting,
         })
-    }
-
-    /// To be written while processes are started.
-    #[must_use]
-    pub fn starting(&self) -> &RwLock<()> {
-        &self.starting
     }
 
     /// Puts a private, verified copy of a file at `to`, which may be there already.

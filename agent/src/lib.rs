@@ -38,7 +38,7 @@ use daemon::{Signal, Signals};
 use identity::{Current, Identity, IdentityError};
 use pcp::ClientType;
 use pcp_client::{ClientConfig, ClientHandle};
-use sandbox::{Facility, Support};
+use sandbox::{Facility, Launcher, Support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -150,9 +150,17 @@ impl Agent {
         let (outbox, queue) = outbox::channel();
         let (client, events) = pcp_client::start(client, &tasks);
         let primaries = Primaries::new(config.downloads.clone(), Arc::clone(&identity));
-        let cache = Cache::open(&config.cache_dir, disk.clone(), client.clone(), primaries);
+        let launcher = Launcher::new(config.wrapper.clone(), config.spool_dir.clone());
+        let launcher = Arc::new(launcher);
+        let cache = Cache::open(
+            &config.cache_dir,
+            disk.clone(),
+            client.clone(),
+            primaries,
+            launcher.starting(),
+        );
         let settings = Settings {
-            wrapper: config.wrapper.clone(),
+            launcher,
             support,
             confinement: confinement.clone(),
             max_result: u64::try_from(config.max_message).unwrap_or(u64::MAX),
@@ -174,6 +182,7 @@ impl Agent {
             tasks.spawn("metrics", writer.run(tasks.shutdown_token()));
         }
         let runner = Runner::new(settings, disk, spool, cache.map_err(StartError::Cache)?);
+        tasks.spawn("launcher", runner.clone().rest(tasks.shutdown_token()));
         let retention = Retention {
             spool: config.spool_bounds,
             cache: config.cache_bounds,

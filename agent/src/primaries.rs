@@ -48,7 +48,7 @@ pub enum PrimaryError {
         server: String,
         /// Why not.
         #[source]
-        source: HttpsError,
+        source: Box<HttpsError>,
     },
     /// Nor was there one in time.
     #[error("{server} gave no answer in {} s", .after.as_secs())]
@@ -113,7 +113,7 @@ impl Primaries {
             })?
             .map_err(|source| PrimaryError::Unreachable {
                 server: server.to_string(),
-                source,
+                source: Box::new(source),
             })?;
         if answer.is_success() {
             Ok(Download {

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pxp::{ActionResult, StopState, TransactionId};
-use sandbox::{Alive, Flushing, Job, Prepared, Profile, RunDir, Support};
+use sandbox::{Alive, Job, Launcher, Prepared, Profile, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, CacheError};
@@ -27,10 +27,9 @@ use crate::results::{self, About, Form, NoResult};
 use crate::spool::{Durability, Spool, SpoolError};
 use crate::transaction::{Accepted, Finished, Outcome, Running, StartPermit, Stored, Transaction};
 
-/// How long a wrapper takes to make its report durable, as a rule. The pause until it is looked at
-/// again doubles up to the longest: nobody waits for it, and a busy disk can take long.
-const FLUSH: Duration = Duration::from_millis(10);
-const LONGEST_FLUSH: Duration = Duration::from_secs(10);
+/// After this time without anything to start, the launcher of wrappers is ended: an agent at rest is one
+/// process. Starting it again costs less than a task.
+const REST: Duration = Duration::from_secs(60);
 
 /// Where the files of a task lie below its transaction's directory.
 const STAGING: &str = "task";
@@ -41,8 +40,8 @@ const WORKING_DIRECTORY: &str = "/";
 /// What tasks are run with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The execution wrapper.
-    pub wrapper: PathBuf,
+    /// What starts execution wrappers.
+    pub launcher: Arc<Launcher>,
     /// What this host offers to hold a task's processes together.
     pub support: Support,
     /// What every process is kept from and held to.
@@ -200,12 +199,10 @@ impl Runner {
         };
         match self.0.disk.run(start).await.map_err(NotStarted::Disk) {
             Ok(Ok(alive)) => {
-                let (transaction, flushing) =
-                    self.watch(transaction, alive, Some(limit), stop).await;
+                let transaction = self.watch(transaction, alive, Some(limit), stop).await;
                 Ended {
                     transaction,
                     started: true,
-                    flushing,
                 }
             }
             Ok(Err(error)) | Err(error) => {
@@ -215,45 +212,64 @@ impl Runner {
         }
     }
 
-    /// Waits for the end of a transaction's process, which `stop` hastens. Its wrapper may still be
-    /// flushing the report.
+    /// Waits for the end of a transaction's process, which `stop` hastens, and writes the outcome down.
+    /// Its wrapper may still be making the report durable.
     pub async fn watch(
         &self,
         transaction: Transaction<Running>,
         alive: Alive,
         limit: Option<Duration>,
         stop: &CancellationToken,
-    ) -> (Transaction<Finished>, Option<Flushing>) {
-        let (outcome, flushing) = self.end_of(alive, limit, stop).await;
-        (transaction.finish(Timestamp::now(), outcome), flushing)
+    ) -> Transaction<Finished> {
+        self.wait_for_end(&alive, stop).await;
+        let ended = transaction.clone();
+        let spool = self.0.spool.clone();
+        let end = move || {
+            let ended = ended.finish(Timestamp::now(), outcome_of(alive, limit));
+            write_down(&spool, &ended);
+            ended
+        };
+        self.0.disk.run(end).await.unwrap_or_else(|error| {
+            let outcome = Outcome::Failed(daemon::error_chain(&error));
+            transaction.finish(Timestamp::now(), outcome)
+        })
     }
 
     /// Clears away what only the process needed, once nobody waits for the outcome any more.
-    pub async fn clear(&self, id: &TransactionId, flushing: Option<Flushing>) {
+    pub async fn clear(&self, id: &TransactionId) {
         let staging = self.0.spool.directory(id).join(STAGING);
         self.0.disk.run(move || remove_tree(&staging)).await.ok();
-        reap(flushing).await;
     }
 
-    /// Writes the outcome down. A failure is logged and changes nothing: the wrapper's report says
-    /// the same after a restart.
+    /// Ends the launcher of wrappers whenever there was nothing to start for a while and nothing runs,
+    /// until the agent stops.
+    pub async fn rest(self, shutdown: CancellationToken) {
+        let mut look = interval(REST);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                _ = look.tick() => {}
+            }
+            if self.0.slots.available_permits() < self.0.settings.concurrency {
+                continue;
+            }
+            let runner = self.clone();
+            let end = move || runner.0.settings.launcher.rest(REST);
+            if self.0.disk.run(end).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Writes the outcome down of what [`Runner::watch`] has not seen end.
     pub async fn settle(&self, transaction: &Transaction<Finished>) {
-        // The wrapper flushes its report, which says the same; everything else is known here only.
-        let durability = match transaction.outcome() {
-            Outcome::Ran(_) => Durability::Lazy,
-            Outcome::Failed(_) => Durability::Flushed,
-        };
-        let stored = Stored::Finished(transaction.clone());
         let spool = self.0.spool.clone();
-        let write = move || spool.write(&stored, durability);
-        let written = self.0.disk.run(write).await;
-        let error = match &written {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => daemon::error_chain(error),
-            Err(error) => daemon::error_chain(error),
-        };
-        let id = transaction.id();
-        tracing::error!(transaction_id = %id, error, "outcome not written to the spool");
+        let ended = transaction.clone();
+        if let Err(error) = self.0.disk.run(move || write_down(&spool, &ended)).await {
+            not_written(transaction, &error);
+        }
     }
 
     /// Runs a process for a blocking request, in a directory that is removed afterwards. `stop` hastens
@@ -280,11 +296,10 @@ impl Runner {
             form,
             rule: Some(granted.grant().rule.clone()),
         };
-        let (outcome, started, flushing) =
-            match self.run_in(granted, token, directory.clone(), stop).await {
-                Ok((outcome, flushing)) => (outcome, true, flushing),
-                Err(error) => (Outcome::Failed(did_not_run(&error)), false, None),
-            };
+        let (outcome, started) = match self.run_in(granted, token, directory.clone(), stop).await {
+            Ok(outcome) => (outcome, true),
+            Err(error) => (Outcome::Failed(did_not_run(&error)), false),
+        };
         let state = outcome.stopped(started);
         let max_result = self.0.settings.max_result;
         let collect = move || {
@@ -293,7 +308,6 @@ impl Runner {
             result
         };
         let collected = self.0.disk.run(collect).await;
-        reap(flushing).await;
         let result = collected.map_err(|error| NoResult(daemon::error_chain(&error)));
         (result.flatten(), state)
     }
@@ -308,8 +322,7 @@ impl Runner {
         };
         match self.0.disk.run(stop).await {
             Ok(Ok(sandbox::Adoption::Running(alive))) => {
-                let (_, flushing) = self.end_of(alive, None, &never()).await;
-                reap(flushing).await;
+                self.end_of(alive, None, &never()).await;
             }
             Ok(Ok(sandbox::Adoption::Ended(_) | sandbox::Adoption::Lost)) => {}
             Ok(Err(error)) => {
@@ -327,7 +340,7 @@ impl Runner {
         token: u64,
         directory: PathBuf,
         stop: &CancellationToken,
-    ) -> Result<(Outcome, Option<Flushing>), NotStarted> {
+    ) -> Result<Outcome, NotStarted> {
         let ready = async {
             let slot = self.0.slots.acquire().await;
             let slot = slot.map_err(|_| NotStarted::Stopping)?;
@@ -440,14 +453,10 @@ impl Runner {
         let plan = sandbox::plan(&policy, &job, &settings.support).map_err(NotStarted::Plan)?;
         let run = RunDir::new(directory.to_path_buf());
         let prepared = Prepared::new(&plan, &run, &delivery).map_err(NotStarted::Start)?;
-        let _starting = self
-            .0
-            .cache
-            .starting()
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
         drop(permit);
-        prepared.start(&settings.wrapper).map_err(NotStarted::Start)
+        prepared
+            .start(&settings.launcher)
+            .map_err(NotStarted::Start)
     }
 
     async fn end_of(
@@ -455,19 +464,20 @@ impl Runner {
         alive: Alive,
         limit: Option<Duration>,
         stop: &CancellationToken,
-    ) -> (Outcome, Option<Flushing>) {
+    ) -> Outcome {
+        self.wait_for_end(&alive, stop).await;
+        let outcome = self.0.disk.run(move || outcome_of(alive, limit)).await;
+        outcome.unwrap_or_else(|error| Outcome::Failed(daemon::error_chain(&error)))
+    }
+
+    async fn wait_for_end(&self, alive: &Alive, stop: &CancellationToken) {
         tokio::select! {
             biased;
-            () = wait(&alive) => {}
+            () = wait(alive) => {}
             () = stop.cancelled() => {
                 self.ask_to_stop(alive.dir()).await;
-                wait(&alive).await;
+                wait(alive).await;
             }
-        }
-        match self.0.disk.run(move || alive.report()).await {
-            Ok(Ok((report, flushing))) => (results::outcome(&report, limit), flushing),
-            Ok(Err(error)) => (results::outcome_without_report(&error), None),
-            Err(error) => (Outcome::Failed(daemon::error_chain(&error)), None),
         }
     }
 }
@@ -480,15 +490,12 @@ pub struct Ended {
     pub transaction: Transaction<Finished>,
     /// Whether its process was ever started.
     pub started: bool,
-    /// Its wrapper, which may still be flushing the report.
-    pub flushing: Option<Flushing>,
 }
 
 fn not_started(transaction: Transaction<Finished>) -> Ended {
     Ended {
         transaction,
         started: false,
-        flushing: None,
     }
 }
 
@@ -497,23 +504,32 @@ pub(crate) fn never() -> CancellationToken {
     CancellationToken::new()
 }
 
-/// Reaps a wrapper when it has made its report durable.
-async fn reap(flushing: Option<Flushing>) {
-    let Some(mut flushing) = flushing else {
-        return;
-    };
-    let mut pause = FLUSH;
-    loop {
-        sleep(pause).await;
-        match flushing.reap() {
-            Ok(true) => return,
-            Ok(false) => pause = (pause * 2).min(LONGEST_FLUSH),
-            Err(error) => {
-                tracing::warn!(%error, "cannot wait for an execution wrapper");
-                return;
-            }
-        }
+/// What came of a run that has ended. Blocks.
+fn outcome_of(alive: Alive, limit: Option<Duration>) -> Outcome {
+    match alive.finish() {
+        Ok(report) => results::outcome(&report, limit),
+        Err(error) => results::outcome_without_report(&error),
     }
+}
+
+/// Adds an outcome to the records of its transaction. A failure is logged and changes nothing: the
+/// wrapper's report says the same after a restart. Blocks.
+fn write_down(spool: &Spool, transaction: &Transaction<Finished>) {
+    // The wrapper flushes its report, which says the same; everything else is known here only.
+    let durability = match transaction.outcome() {
+        Outcome::Ran(_) => Durability::Lazy,
+        Outcome::Failed(_) => Durability::Flushed,
+    };
+    let stored = Stored::Finished(transaction.clone());
+    if let Err(error) = spool.write(&stored, durability) {
+        not_written(transaction, &error);
+    }
+}
+
+fn not_written(transaction: &Transaction<Finished>, error: &dyn std::error::Error) {
+    let id = transaction.id();
+    let error = daemon::error_chain(error);
+    tracing::error!(transaction_id = %id, error, "outcome not written to the spool");
 }
 
 /// Waits until the run has ended, as far as the system lets us; `report` waits for the rest.

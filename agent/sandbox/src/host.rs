@@ -8,17 +8,17 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{mkfifo, pipe2};
 
 use crate::cgroup::{CgroupError, Leaf};
 use crate::delivery::{Delivery, DeliveryError};
+use crate::launcher::{Launcher, Streams};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::run_dir::{ReportError, RunDir};
@@ -41,14 +41,7 @@ pub struct Alive {
     alive: File,
     /// Held so that a request to stop waits in the FIFO even before the wrapper opens it.
     _control: File,
-    /// The wrapper, if it is our child: then it must be waited for.
-    child: Option<Child>,
 }
-
-/// The wrapper, our child, of a run that has ended: it makes the report and the output durable, which
-/// nobody needs to wait for, and must be reaped when it has.
-#[derive(Debug)]
-pub struct Flushing(Child);
 
 /// A run whose files are made, and which is still to be started.
 pub struct Prepared {
@@ -93,8 +86,8 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The wrapper cannot be executed.
-    #[error("cannot execute {}", wrapper.display())]
+    /// No wrapper can be made.
+    #[error("cannot start {}", wrapper.display())]
     Spawn {
         /// The wrapper.
         wrapper: PathBuf,
@@ -154,12 +147,12 @@ pub struct StopError {
 /// # Errors
 /// When the run could not be started; then nothing runs.
 pub fn start(
-    wrapper: &Path,
+    launcher: &Launcher,
     plan: &Plan,
     dir: &RunDir,
     delivery: &Delivery,
 ) -> Result<Alive, StartError> {
-    Prepared::new(plan, dir, delivery)?.start(wrapper)
+    Prepared::new(plan, dir, delivery)?.start(launcher)
 }
 
 impl Prepared {
@@ -199,36 +192,34 @@ impl Prepared {
         })
     }
 
-    /// Starts the wrapper and hands it the delivery. Returns when the wrapper has taken it, within a
-    /// few milliseconds; what goes wrong after that is in the report.
+    /// Has a wrapper made and hands it the delivery. Returns when that is on its way, within a
+    /// millisecond; what goes wrong after that is in the report.
     ///
     /// # Errors
     /// When the run could not be started; then nothing runs.
-    pub fn start(self, wrapper: &Path) -> Result<Alive, StartError> {
-        let mut child = Command::new(wrapper)
-            .arg(self.dir.plan_path())
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(self.write_end)
-            .stderr(self.log)
-            .spawn()
-            .map_err(|source| StartError::Spawn {
-                wrapper: wrapper.to_path_buf(),
-                source,
-            })?;
-        if let Some(stdin) = child.stdin.take()
-            && let Err(source) = hand_over(&stdin.into(), &self.delivery)
-        {
-            // A wrapper without its delivery starts nothing, so killing it leaves nothing behind.
-            // Both calls fail only when it is gone already.
-            child.kill().and_then(|()| child.wait()).ok();
-            return Err(StartError::HandOver(source));
-        }
+    pub fn start(self, launcher: &Launcher) -> Result<Alive, StartError> {
+        let started =
+            pipe2(OFlag::O_CLOEXEC)
+                .map_err(io::Error::from)
+                .and_then(|(theirs, ours)| {
+                    let streams = Streams {
+                        stdin: theirs.as_fd(),
+                        stdout: self.write_end.as_fd(),
+                        stderr: self.log.as_fd(),
+                    };
+                    launcher.launch(&self.dir.plan_path(), streams)?;
+                    Ok(ours)
+                });
+        let stdin = started.map_err(|source| StartError::Spawn {
+            wrapper: launcher.wrapper().to_path_buf(),
+            source,
+        })?;
+        // A wrapper that does not get all of its delivery starts nothing: it finds the end in the middle.
+        hand_over(&stdin, &self.delivery).map_err(StartError::HandOver)?;
         Ok(Alive {
             dir: self.dir,
             alive: self.alive,
             _control: self.control,
-            child: Some(child),
         })
     }
 }
@@ -255,7 +246,6 @@ pub fn adopt(dir: &RunDir) -> Result<Adoption, AdoptError> {
         dir: dir.clone(),
         alive,
         _control: control,
-        child: None,
     };
     if run.ended().map_err(fifo(dir.alive_path()))? {
         Ok(closed(dir)?.map_or(Adoption::Lost, Adoption::Ended))
@@ -316,26 +306,13 @@ impl Alive {
         }
     }
 
-    /// Waits for the run's end and for its wrapper's, and reads its report, which is durable then if
-    /// the wrapper is our child.
+    /// Waits for the run's end and reads its report, which need not be durable yet: the wrapper sees to
+    /// that when everybody can read it. It blocks until the task has ended, so call it when
+    /// [`Alive::ended`] has said so.
     ///
     /// # Errors
     /// When there is no report, or what the task left behind cannot be ended.
     pub fn finish(self) -> Result<Report, FinishError> {
-        let (report, flushing) = self.report()?;
-        if let Some(Flushing(mut wrapper)) = flushing {
-            wrapper.wait().map_err(FinishError::Wait)?;
-        }
-        Ok(report)
-    }
-
-    /// Waits for the run's end and reads its report, which need not be durable yet. It blocks until
-    /// the task has ended, so call it when [`Alive::ended`] has said so. A wrapper that is our child
-    /// comes back, to be reaped.
-    ///
-    /// # Errors
-    /// When there is no report, or what the task left behind cannot be ended.
-    pub fn report(mut self) -> Result<(Report, Option<Flushing>), FinishError> {
         while !self.ended().map_err(FinishError::Wait)? {
             let mut wait = [PollFd::new(self.alive.as_fd(), PollFlags::POLLIN)];
             match poll(&mut wait, PollTimeout::NONE) {
@@ -343,17 +320,8 @@ impl Alive {
                 Err(errno) => return Err(FinishError::Wait(errno.into())),
             }
         }
-        let report = closed(&self.dir);
-        let flushing = match (self.child.take(), &report) {
-            (None, _) => None,
-            (Some(child), Ok(Some(_))) => Some(Flushing(child)),
-            (Some(mut child), _) => {
-                child.wait().map_err(FinishError::Wait)?;
-                None
-            }
-        };
-        let report = report.map_err(FinishError::Close)?;
-        Ok((report.ok_or(FinishError::Lost)?, flushing))
+        let report = closed(&self.dir).map_err(FinishError::Close)?;
+        report.ok_or(FinishError::Lost)
     }
 }
 
@@ -361,16 +329,6 @@ impl fmt::Debug for Prepared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Prepared");
         shown.field("dir", &self.dir).finish_non_exhaustive()
-    }
-}
-
-impl Flushing {
-    /// Reaps the wrapper if it has ended, which the value says. Does not block.
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
-    pub fn reap(&mut self) -> io::Result<bool> {
-        self.0.try_wait().map(|ended| ended.is_some())
     }
 }
 

@@ -13,6 +13,7 @@ pub mod cgroup;
 mod delivery;
 pub mod filter;
 mod host;
+mod launcher;
 pub mod mounts;
 pub mod output;
 mod plan;
@@ -25,9 +26,9 @@ mod user;
 
 pub use delivery::{Delivery, DeliveryError, MAX_DELIVERY};
 pub use host::{
-    AdoptError, Adoption, Alive, FinishError, Flushing, Prepared, StartError, StopError, adopt,
-    start, stop,
+    AdoptError, Adoption, Alive, FinishError, Prepared, StartError, StopError, adopt, start, stop,
 };
+pub use launcher::{LAUNCHER_ARGUMENT, Launcher, MAX_PLAN_PATH};
 pub use plan::{
     CgroupLimits, Containment, DecodeError, Jail, Job, Plan, PlanError, Stage, Step, User, plan,
 };

@@ -97,15 +97,16 @@ pub(super) async fn run(
     let Ended {
         transaction,
         started,
-        flushing,
     } = runner.run(transaction, granted, &stop).await;
-    runner.settle(&transaction).await;
+    if !started {
+        runner.settle(&transaction).await;
+    }
     let id = transaction.id().clone();
     guard.end(Event::Ended {
         transaction,
         started,
     });
-    runner.clear(&id, flushing).await;
+    runner.clear(&id).await;
 }
 
 /// Refuses a request, unless it repeats one that was taken when the policy, or the hour, was another:
@@ -149,12 +150,15 @@ pub(super) async fn take_up(
         // The next agent finds it as it is.
         Err(_stopping) => return,
     };
-    let (transaction, flushing) = match stored.recover(found, Timestamp::now()) {
+    let transaction = match stored.recover(found, Timestamp::now()) {
         Recovered::Running(transaction, alive) => {
             tracing::info!(transaction_id = %id, "a task of an earlier agent is still running");
             runner.watch(transaction, alive, None, &stop).await
         }
-        Recovered::Ended(transaction) => (transaction, None),
+        Recovered::Ended(transaction) => {
+            runner.settle(&transaction).await;
+            transaction
+        }
         Recovered::Finished(transaction) => {
             return guard.end(Event::Ended {
                 transaction,
@@ -163,12 +167,11 @@ pub(super) async fn take_up(
         }
         Recovered::Reported(_) => return guard.end(Event::Reported(id)),
     };
-    runner.settle(&transaction).await;
     guard.end(Event::Ended {
         transaction,
         started: true,
     });
-    runner.clear(&id, flushing).await;
+    runner.clear(&id).await;
 }
 
 /// Writes down that a transaction is done with. Were that lost, its outcome would be sent once more.

@@ -45,7 +45,7 @@ async fn the_doctor_finds_nothing_wrong_with_a_sound_node_and_names_what_is_with
     let version = format!("execution-wrapper, {}", daemon::VERSION);
     assert!(text.contains(&version), "{text}");
     assert_eq!(
-        lines(&text, "warn", "https://127.0.0.1:1 gave no answer").len(),
+        lines(&text, "warn", "https://127.0.0.1:1: 127.0.0.1:1 cannot be").len(),
         1,
         "{text}"
     );

@@ -5,7 +5,7 @@ use pxp::{OutputChunk, Status, StreamChunk};
 
 use crate::node::{Node, open_gate, task, wait_until};
 use crate::played::{Peer, blocking};
-use crate::resilience::children;
+use crate::resilience::wrappers;
 
 /// Takes answers until this transaction's question is answered; outcomes are passed over.
 async fn ask(peer: &mut Peer, id: &str, stdout: u64, stderr: u64, wait_ms: u64) -> OutputChunk {
@@ -151,7 +151,7 @@ async fn a_flood_is_followed_with_its_gaps_told_and_neither_fills_memory_nor_del
     }
     let grown = peak(program.pid()) - agent;
     assert!(grown < COST, "the agent has taken {grown} KiB more");
-    for wrapper in children(program.pid()) {
+    for wrapper in wrappers(program.pid()) {
         let taken = peak(wrapper);
         assert!(taken < COST, "the wrapper has taken {taken} KiB");
     }

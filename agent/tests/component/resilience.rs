@@ -168,7 +168,7 @@ async fn a_wrapper_that_is_killed_ends_its_task_and_is_told_as_that() {
     wait_until("the task runs", || node.read("runs") == "run\n").await;
     // Everything of the agent dies, as when the machine is switched off; here the task's tree is
     // left to the next agent.
-    let wrappers = children(program.pid());
+    let wrappers = wrappers(program.pid());
     program.kill();
     for wrapper in wrappers {
         nix::sys::signal::kill(wrapper, nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -183,18 +183,27 @@ async fn a_wrapper_that_is_killed_ends_its_task_and_is_told_as_that() {
     assert_eq!(program.terminate(), Some(0));
 }
 
+/// The wrappers that an agent has had made: the children of its launcher.
+pub(crate) fn wrappers(pid: u32) -> Vec<nix::unistd::Pid> {
+    let launchers = children(pid);
+    assert_eq!(launchers.len(), 1, "one process makes them");
+    let wrappers: Vec<_> = launchers.into_iter().flat_map(children).collect();
+    assert!(!wrappers.is_empty());
+    wrappers
+        .into_iter()
+        .map(|pid| nix::unistd::Pid::from_raw(pid.cast_signed()))
+        .collect()
+}
+
 /// The children of a process.
-pub(crate) fn children(pid: u32) -> Vec<nix::unistd::Pid> {
+fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let lists =
         tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
-    let pids: Vec<_> = lists
+    lists
         .flat_map(|list| {
             let pids = list.split_whitespace().map(|pid| pid.parse().unwrap());
-            pids.collect::<Vec<i32>>()
+            pids.collect::<Vec<_>>()
         })
-        .map(nix::unistd::Pid::from_raw)
-        .collect();
-    assert!(!pids.is_empty());
-    pids
+        .collect()
 }

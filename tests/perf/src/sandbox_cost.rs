@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::Lab;
-use sandbox::{Delivery, Job, Limits, Outcome, Paths, Policy, Profile, RunDir, Support};
+use sandbox::{Delivery, Job, Launcher, Limits, Outcome, Paths, Policy, Profile, RunDir, Support};
 
 use crate::latency::{median, milliseconds};
 use crate::table::Table;
@@ -26,6 +26,7 @@ pub(crate) fn measure(lab: &Lab, count: usize, table: &mut Table) -> Result<()> 
     let support = Support::probe(&wrapper);
     let place = lab.dir().join("sandbox");
     fs::create_dir(&place).context("cannot make a directory for the runs")?;
+    let launcher = Launcher::new(wrapper, place.clone());
     let mut bare = Vec::with_capacity(count);
     let mut contained: Vec<_> = PROFILES
         .iter()
@@ -35,7 +36,7 @@ pub(crate) fn measure(lab: &Lab, count: usize, table: &mut Table) -> Result<()> 
         bare.push(spawn()?);
         for ((name, profile, _), times) in &mut contained {
             let dir = place.join(format!("{name}-{round}"));
-            times.push(run(&wrapper, &support, *profile, &dir)?);
+            times.push(run(&launcher, &support, *profile, &dir)?);
         }
     }
     let bare = median(&mut bare);
@@ -68,7 +69,7 @@ fn spawn() -> Result<Duration> {
 }
 
 /// From the decision to the report in hand, as the agent has it: readable, and not yet on the disk.
-fn run(wrapper: &Path, support: &Support, profile: Profile, dir: &Path) -> Result<Duration> {
+fn run(launcher: &Launcher, support: &Support, profile: Profile, dir: &Path) -> Result<Duration> {
     fs::create_dir(dir).context("cannot make a run's directory")?;
     let policy = Policy {
         profile,
@@ -97,20 +98,14 @@ fn run(wrapper: &Path, support: &Support, profile: Profile, dir: &Path) -> Resul
     let start = Instant::now();
     let plan = sandbox::plan(&policy, &job, support)?;
     let run = RunDir::new(dir.to_path_buf());
-    let alive = sandbox::start(wrapper, &plan, &run, &Delivery::default())?;
-    let (report, mut flushing) = alive.report()?;
+    let alive = sandbox::start(launcher, &plan, &run, &Delivery::default())?;
+    let report = alive.finish()?;
     let took = start.elapsed();
     ensure!(
         report.outcome == Outcome::Exited { code: 0 },
         "a run failed: {:?}",
         report.outcome
     );
-    // It is not in the way of the next one.
-    while let Some(flushing) = &mut flushing
-        && !flushing.reap()?
-    {
-        std::thread::sleep(Duration::from_millis(1));
-    }
     fs::remove_dir_all(dir).context("cannot remove a run's directory")?;
     Ok(took)
 }

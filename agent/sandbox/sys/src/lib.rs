@@ -11,6 +11,7 @@ mod descriptors;
 mod filter;
 mod landlock;
 mod mount;
+mod passing;
 mod pidfd;
 mod process;
 mod signals;
@@ -26,6 +27,7 @@ pub use landlock::{
     Governed, landlock_allow, landlock_restrict, landlock_ruleset, landlock_version,
 };
 pub use mount::{Restriction, restrict_mount};
+pub use passing::{MAX_DESCRIPTORS, receive};
 pub use pidfd::{pidfd_open, pidfd_send_signal};
 pub use process::{CloneRequest, Cloned, End, Reaped, clear_environment, clone, exit_now, reap};
 pub use signals::default_dispositions;

@@ -1,7 +1,7 @@
 //! The single-threaded process that owns one task: it applies the plan, runs the task, and records
 //! how it ended. This page is the whole order of it.
 //!
-//! What it is given: the path of the plan as its only argument; the delivery on stdin; as stdout the
+//! What it is given: the path of the plan, by the launcher that made it; the delivery on stdin; as stdout the
 //! write end of the FIFO `alive`, which nobody writes to and which closes when the report is there or
 //! this process has ended; as stderr its log.
 
@@ -11,6 +11,7 @@ mod ends;
 mod fault;
 mod init;
 mod jail;
+mod launcher;
 mod privileges;
 mod probe;
 mod reporting;
@@ -26,7 +27,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
-use sandbox::{Delivery, Outcome, PROBE_ARGUMENT, Plan, Report, RunDir, Usage, VERSION_ARGUMENT};
+use sandbox::{
+    Delivery, LAUNCHER_ARGUMENT, Outcome, PROBE_ARGUMENT, Plan, Report, RunDir, Usage,
+    VERSION_ARGUMENT,
+};
 use sandbox_sys::SingleThreaded;
 
 use crate::ends::Ends;
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     let alone = sanitise()?;
-    let argument = std::env::args_os().nth(1).unwrap_or_default();
+    let mut argument = std::env::args_os().nth(1).unwrap_or_default();
     if argument == OsStr::new(PROBE_ARGUMENT) {
         return probe::answer(&alone);
     }
@@ -57,6 +61,13 @@ fn run() -> io::Result<()> {
     }
     if argument == OsStr::new(bus::ARGUMENT) {
         return bus::serve(&std::env::args_os().nth(2).unwrap_or_default());
+    }
+    if argument == OsStr::new(LAUNCHER_ARGUMENT) {
+        match launcher::serve(&alone)? {
+            Some(plan) => argument = plan,
+            None => return Ok(()),
+        }
+        stand_alone()?;
     }
     let Some(dir) = RunDir::of_plan(Path::new(&argument)) else {
         return Err(io::Error::other(
@@ -101,6 +112,12 @@ fn sanitise() -> io::Result<SingleThreaded> {
     let alone = SingleThreaded::prove()?;
     sandbox_sys::close_inherited(&alone)?;
     sandbox_sys::clear_environment(&alone)?;
+    stand_alone()?;
+    Ok(alone)
+}
+
+/// Makes this process nobody's but its own, and the one that its descendants fall back to.
+fn stand_alone() -> io::Result<()> {
     // Out of the agent's session and process group: a signal meant for those does not come here.
     match nix::unistd::setsid() {
         // It leads a group already, so it was started apart from the agent's.
@@ -110,7 +127,7 @@ fn sanitise() -> io::Result<SingleThreaded> {
     // A daemon that a task leaves behind becomes this process's child and is reaped here, even
     // where the host's process 1 does not reap.
     nix::sys::prctl::set_child_subreaper(true)?;
-    Ok(alone)
+    Ok(())
 }
 
 struct Prepared {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -58,7 +59,7 @@ fn helper_starts_a_plan_and_exits() {
         stdin: b"delivered".to_vec(),
         ..Default::default()
     };
-    sandbox::start(crate::bed::wrapper(), &plan, &dir, &delivery).unwrap();
+    sandbox::start(crate::bed::launcher(), &plan, &dir, &delivery).unwrap();
 }
 
 #[test]
@@ -146,19 +147,16 @@ fn a_report_is_there_before_its_wrapper_has_ended_and_outlives_its_death() {
             "while [ ! -e on ]; do sleep 0.01; done; echo out; exit 4",
         );
         let alive = run.start();
-        let wrapper = Pid::from_raw(run.wrapper_pid());
+        let wrapper = sandbox_sys::pidfd_open(Pid::from_raw(run.wrapper_pid())).unwrap();
         fs::write(run.file("on"), "").unwrap();
         wait_until("the run has ended", || alive.ended().unwrap());
-        // It may have ended by itself, but it was not reaped: the number is its own.
-        kill(wrapper, Signal::SIGKILL).unwrap();
+        // It may have ended by itself.
+        sandbox_sys::pidfd_send_signal(wrapper.as_fd(), Signal::SIGKILL).ok();
         match adopt(&run.dir).unwrap() {
             Adoption::Ended(report) => assert_eq!(report.outcome, Outcome::Exited { code: 4 }),
             other => panic!("{other:?}"),
         }
-        let (report, flushing) = alive.report().unwrap();
-        let mut flushing = flushing.unwrap();
-        wait_until("the wrapper has ended", || flushing.reap().unwrap());
-        let result = run.result(report);
+        let result = run.result(alive.finish().unwrap());
         assert_eq!(result.stdout(), "out\n");
     });
 }

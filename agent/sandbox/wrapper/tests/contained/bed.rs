@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sandbox::{
-    Alive, Containment, Delivery, Facility, Job, Limits, Paths, Plan, Policy, Profile, Report,
-    RunDir, Support,
+    Alive, Containment, Delivery, Facility, Job, Launcher, Limits, Paths, Plan, Policy, Profile,
+    Report, RunDir, Support,
 };
 use tempfile::TempDir;
 
@@ -24,6 +24,13 @@ pub(crate) fn wrapper() -> &'static Path {
             None => env!("CARGO_BIN_EXE_execution-wrapper").into(),
         });
     &WRAPPER
+}
+
+/// What starts all runs of a test: the wrapper is not loaded for each, as in the agent.
+pub(crate) fn launcher() -> &'static Launcher {
+    static LAUNCHER: LazyLock<Launcher> =
+        LazyLock::new(|| Launcher::new(wrapper().to_owned(), std::env::temp_dir()));
+    &LAUNCHER
 }
 
 /// Names another copy of the wrapper, for users who cannot read the one that was built.
@@ -143,7 +150,7 @@ impl Run {
     }
 
     pub(crate) fn start(&self) -> Alive {
-        sandbox::start(wrapper(), &self.plan(), &self.dir, &self.delivery).unwrap()
+        sandbox::start(launcher(), &self.plan(), &self.dir, &self.delivery).unwrap()
     }
 
     pub(crate) fn result(&self, report: Report) -> Result {
@@ -180,9 +187,16 @@ impl Run {
     /// The process that this run's wrapper is: the one whose stdout is the FIFO.
     pub(crate) fn wrapper_pid(&self) -> i32 {
         let alive = fs::canonicalize(self.dir.path()).unwrap().join("alive");
-        let found = fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            (fs::read_link(entry.path().join("fd/1")).ok()? == alive).then_some(pid)
+        let find = || {
+            fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+                let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+                (fs::read_link(entry.path().join("fd/1")).ok()? == alive).then_some(pid)
+            })
+        };
+        let mut found = None;
+        wait_until("the wrapper runs", || {
+            found = find();
+            found.is_some()
         });
         found.expect("the wrapper runs")
     }

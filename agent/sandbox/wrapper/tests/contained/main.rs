@@ -15,6 +15,7 @@ mod bed;
 mod endings;
 mod guest;
 mod host;
+mod launching;
 mod limits;
 mod message_bus;
 mod ordinary;

@@ -218,7 +218,7 @@ fn helper_runs_a_plan_to_its_end() {
     let plan = sandbox::Plan::decode(std::env::var("CONTAINED_PLAN").unwrap().as_bytes()).unwrap();
     let dir = RunDir::new(PathBuf::from(dir));
     let delivery = sandbox::Delivery::default();
-    sandbox::start(crate::bed::wrapper(), &plan, &dir, &delivery)
+    sandbox::start(crate::bed::launcher(), &plan, &dir, &delivery)
         .unwrap()
         .finish()
         .unwrap();
