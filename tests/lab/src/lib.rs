@@ -25,6 +25,7 @@ mod ports;
 mod process;
 mod site;
 mod skip;
+mod start;
 mod wait;
 
 use std::env;
