@@ -35,9 +35,10 @@ impl Given {
 
 impl Drop for Given {
     fn drop(&mut self) {
-        for below in ["pxp-agent", "supervisor", "."] {
+        for below in ["pxp-agent", "supervisor"] {
             fs::remove_dir(self.0.join(below)).ok();
         }
+        fs::remove_dir(&self.0).ok();
     }
 }
 
