@@ -121,7 +121,7 @@ impl Output {
 
     fn try_read(&self, offset: u64, max: usize) -> io::Result<(u64, u64, Vec<u8>)> {
         let kept = self.kept()?;
-        let end = kept.last().map_or(0, Kept::end);
+        let end = kept.iter().map(Kept::end).max().unwrap_or_default();
         let next = kept
             .iter()
             .find(|kept| offset < kept.end() && kept.length > 0);
@@ -156,8 +156,9 @@ impl Output {
                 .to_str()
                 .zip(name.to_str())
                 .and_then(|(file, name)| file.strip_prefix(name)?.strip_prefix('.')?.parse().ok());
-            // One by its own name, not by another way to write its number.
-            let ours = |offset: &u64| segment_path(&self.head, *offset) == entry.path();
+            // One by its own name, not by another way to write its number, and behind the head.
+            let ours =
+                |offset: &u64| *offset >= head && segment_path(&self.head, *offset) == entry.path();
             let Some(offset) = offset.filter(ours) else {
                 continue;
             };
