@@ -74,7 +74,12 @@ fn a_job_runs_the_code_that_it_began_with_whatever_is_deployed_meanwhile() {
         let node = wait_for_node(&lab, &job, node, "finished");
         assert_eq!(node["result"], json!({"code": "first"}), "{node:#}");
     }
-    // A new job has the new code.
+    // A new job has the new code, once what Puppet Server said of the task is not used again any more.
+    let deployed = || match lab.api_get(&path) {
+        Ok((200, task)) if task["files"][0]["uri"]["params"]["code_id"] == "second" => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    wait_until("the new code is known", PATIENCE, deployed).expect("the new code");
     let arguments = [
         "stackcode::which",
         "-e",
