@@ -228,6 +228,7 @@ async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
 
 /// What is in the box, without the box: one that is only moved out of is kept as long as its name is known,
 /// which here is the life of the session.
+#[expect(clippy::boxed_local, reason = "taking the box is what it is for")]
 fn unboxed<T>(boxed: Box<T>) -> T {
     *boxed
 }
