@@ -1,5 +1,5 @@
-//! The entrance: takes what arrives over QUIC and TCP, lets it in as [`Admission`] says, and turns
-//! away the rest as cheaply as it can. In a storm the status pages stay open.
+//! The entrance: takes what arrives over QUIC and TCP, lets it in as [`admission`](crate::admission) says, and
+//! turns away the rest as cheaply as it can. In a storm the status pages stay open.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

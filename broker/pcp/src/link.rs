@@ -19,7 +19,7 @@ pub const CHUNK_BYTES: usize = 48 * 1024;
 pub struct Announcement {
     /// The client's address.
     pub uri: Uri,
-    /// The `started` of the session in question ([`crate::session::Hello::started`]): a client seen
+    /// The `started` of the session in question ([`crate::greeting::Hello::started`]): a client seen
     /// in two places belongs to the newer session.
     pub started: u64,
     /// Whether the session is there or gone.

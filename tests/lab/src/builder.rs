@@ -45,7 +45,8 @@ impl Builder {
     }
 
     /// Each process runs on a host of its own, and the thread that starts the lab moves to one, for good:
-    /// [`Lab::network`] has what lies between them. See [`Network::possible`].
+    /// [`Lab::network`](crate::Lab::network) has what lies between them. See
+    /// [`Network::possible`](crate::network::Network::possible).
     #[must_use]
     pub fn network(mut self) -> Self {
         self.network = true;
