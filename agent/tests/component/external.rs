@@ -306,6 +306,6 @@ async fn signals_count_while_modules_are_asked_at_the_start() {
     let (program, _peer) = node.spawn().await;
     assert_eq!(program.terminate(), Some(0));
     // Should it have come as far as asking, whatever was asked ends; open for both, nobody is waited for.
-    let gate = std::fs::File::options().read(true).write(true).open(gate);
+    let gate = fs::File::options().read(true).write(true).open(gate);
     std::io::Write::write_all(&mut gate.unwrap(), b"word\n").unwrap();
 }
