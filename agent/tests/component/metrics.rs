@@ -16,7 +16,8 @@ async fn metrics_tell_of_the_connection_and_of_what_was_run() {
     };
     let id = &node.id("t1");
     let digest = node.broker.has(b"#!/bin/sh\nexit 3\n");
-    let (agent, mut peer) = node.start().await;
+    // In a process of its own, since counters are those of a process.
+    let (program, mut peer) = node.spawn().await;
     peer.request(NonBlockingRequest, &task(id, digest, "{}", ""))
         .await;
     peer.expect(ProvisionalResponse).await;
@@ -30,7 +31,7 @@ async fn metrics_tell_of_the_connection_and_of_what_was_run() {
         }
     };
     timeout(SOON, written).await.expect("written in time");
-    assert!(agent.stop().await);
+    assert_eq!(program.terminate(), Some(0));
     let text = std::fs::read_to_string(&file).unwrap();
     for line in [
         // It has ended.
