@@ -13,7 +13,7 @@ use pxp::{ActionResult, StopState, TransactionId};
 use sandbox::{Alive, Job, Launcher, Prepared, Profile, RunDir, Support};
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, CacheError};
@@ -30,6 +30,10 @@ use crate::transaction::{Accepted, Finished, Outcome, Running, StartPermit, Stor
 /// After this time without anything to start, the launcher of wrappers is ended: an agent at rest is one
 /// process. Starting it again costs less than a task.
 const REST: Duration = Duration::from_secs(60);
+
+/// How long after the start the agent is at rest, unless it has been given something to do. By then it has
+/// its session, or waits to dial again.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Where the files of a task lie below its transaction's directory.
 const STAGING: &str = "task";
@@ -241,10 +245,10 @@ impl Runner {
         self.0.disk.run(move || remove_tree(&staging)).await.ok();
     }
 
-    /// Ends the launcher of wrappers whenever there was nothing to start for a while and nothing runs,
-    /// until the agent stops.
+    /// Makes the agent small whenever there was nothing to start for a while and nothing runs, until it
+    /// stops: ends the launcher of wrappers, and lets go of the program's pages that only work has needed.
     pub async fn rest(self, shutdown: CancellationToken) {
-        let mut look = interval(REST);
+        let mut look = interval_at(Instant::now() + SETTLED, REST);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -256,8 +260,14 @@ impl Runner {
                 continue;
             }
             let runner = self.clone();
-            let end = move || runner.0.settings.launcher.rest(REST);
-            if self.0.disk.run(end).await.is_err() {
+            let rest = move || {
+                if runner.0.settings.launcher.rest(REST)
+                    && let Err(error) = sandbox::let_go_of_program()
+                {
+                    tracing::debug!(%error, "the program's pages stay in memory");
+                }
+            };
+            if self.0.disk.run(rest).await.is_err() {
                 return;
             }
         }

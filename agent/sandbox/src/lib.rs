@@ -35,5 +35,6 @@ pub use plan::{
 pub use policy::{Limits, Paths, Policy, Profile, RunAs};
 pub use report::{KilledBy, Outcome, Report, Usage};
 pub use run_dir::{ReportError, RunDir};
+pub use sandbox_sys::let_go_of_program;
 pub use support::{Controllers, Facility, PROBE_ARGUMENT, Support, VERSION_ARGUMENT, version_of};
 pub use user::UserIds;

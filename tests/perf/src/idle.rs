@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lab::Lab;
@@ -9,7 +11,10 @@ use lab::Lab;
 use crate::memory::{mib, resident};
 use crate::table::Table;
 
-/// Reads the memory of every process of the mesh.
+/// An agent is at rest when it has had nothing to do for so long after its start.
+const AT_REST: Duration = Duration::from_secs(15);
+
+/// Reads the memory of every process of the mesh, once it is at rest.
 pub(crate) fn measure(lab: &Lab, table: &mut Table) -> Result<()> {
     let mut baseline = Command::new("cat")
         .stdin(Stdio::piped())
@@ -24,6 +29,7 @@ pub(crate) fn measure(lab: &Lab, table: &mut Table) -> Result<()> {
     let baseline_kib = resident(baseline.id())?;
     drop(baseline.stdin.take());
     baseline.wait().context("cat does not end")?;
+    sleep(AT_REST);
     let rows = [
         ("agent-1", "agent, resident at rest", "<= 8 MiB"),
         (

@@ -14,6 +14,7 @@ mod mount;
 mod passing;
 mod pidfd;
 mod process;
+mod program;
 mod signals;
 mod thread;
 
@@ -30,5 +31,6 @@ pub use mount::{Restriction, restrict_mount};
 pub use passing::{MAX_DESCRIPTORS, receive};
 pub use pidfd::{pidfd_open, pidfd_send_signal};
 pub use process::{CloneRequest, Cloned, End, Reaped, clear_environment, clone, exit_now, reap};
+pub use program::let_go_of_program;
 pub use signals::default_dispositions;
 pub use thread::SingleThreaded;
