@@ -19,7 +19,7 @@ use nix::unistd::{mkfifo, pipe2};
 use crate::cgroup::{CgroupError, Leaf};
 use crate::delivery::{Delivery, DeliveryError};
 use crate::launcher::{Launcher, Streams};
-use crate::plan::Plan;
+use crate::plan::{Jail, Plan};
 use crate::report::Report;
 use crate::run_dir::{ReportError, RunDir};
 
@@ -46,6 +46,7 @@ pub struct Alive {
 /// A run whose files are made, and which is still to be started.
 pub struct Prepared {
     dir: RunDir,
+    view: Option<Jail>,
     /// Secret.
     delivery: Vec<u8>,
     log: File,
@@ -162,6 +163,7 @@ impl Prepared {
     /// When that is not possible.
     pub fn new(plan: &Plan, dir: &RunDir, delivery: &Delivery) -> Result<Self, StartError> {
         let delivery = delivery.encode().map_err(StartError::Delivery)?;
+        let view = plan.view();
         let plan = plan.encode().map_err(StartError::Encode)?;
         let mut plan_file = create(&dir.plan_path())?;
         plan_file
@@ -184,6 +186,7 @@ impl Prepared {
         let write_end = open(&dir.alive_path(), FifoEnd::Write)?;
         Ok(Self {
             dir: dir.clone(),
+            view,
             delivery,
             log,
             control,
@@ -207,7 +210,7 @@ impl Prepared {
                         stdout: self.write_end.as_fd(),
                         stderr: self.log.as_fd(),
                     };
-                    launcher.launch(&self.dir.plan_path(), streams)?;
+                    launcher.launch(&self.dir.plan_path(), self.view.as_ref(), streams)?;
                     Ok(ours)
                 });
         let stdin = started.map_err(|source| StartError::Spawn {

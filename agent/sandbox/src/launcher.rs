@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,12 +16,18 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 
+use crate::plan::Jail;
+
 /// The wrapper's argument that makes it a launcher. The next one says whose, for people who look at
 /// processes; its stdin is the socket that it is told through.
 pub const LAUNCHER_ARGUMENT: &str = "--launcher";
 
 /// The longest path of a plan that a launcher takes, in bytes: what the kernel takes (`PATH_MAX`).
 pub const MAX_PLAN_PATH: usize = 4096;
+
+/// The longest description of a task's view that a launcher takes, in bytes: some hundred protected paths.
+/// For one that is longer nothing is prepared.
+pub const MAX_VIEW: usize = 32 * 1024;
 
 /// Starts wrappers. The process behind it is there while there is work for it.
 pub struct Launcher {
@@ -73,10 +80,20 @@ impl Launcher {
 
     /// Has a wrapper begin with this plan. Should the process behind this have died, another one is
     /// started. One that dies right now takes the wrapper with it: the run ends without a report.
-    pub(crate) fn launch(&self, plan: &Path, streams: Streams<'_>) -> io::Result<()> {
+    ///
+    /// `view` says what the task's mount namespace is made from: the next run's is prepared like it.
+    pub(crate) fn launch(
+        &self,
+        plan: &Path,
+        view: Option<&Jail>,
+        streams: Streams<'_>,
+    ) -> io::Result<()> {
+        let mut message = plan.as_os_str().as_bytes().to_vec();
+        message.push(0);
+        message.extend(view.map(|view| view.encode(MAX_VIEW)).unwrap_or_default());
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = running.as_mut() {
-            match launcher.tell(plan, streams) {
+            match launcher.tell(&message, streams) {
                 Ok(()) => return Ok(()),
                 Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {}
                 Err(errno) => return Err(errno.into()),
@@ -86,7 +103,7 @@ impl Launcher {
             dead.end();
         }
         let launcher = running.insert(self.start()?);
-        Ok(launcher.tell(plan, streams)?)
+        Ok(launcher.tell(&message, streams)?)
     }
 
     /// Ends the process if it was not used for so long. Whether there is none any more.
@@ -126,15 +143,14 @@ impl Launcher {
 }
 
 impl Running {
-    fn tell(&mut self, plan: &Path, streams: Streams<'_>) -> Result<(), Errno> {
-        use std::os::unix::ffi::OsStrExt as _;
+    fn tell(&mut self, message: &[u8], streams: Streams<'_>) -> Result<(), Errno> {
         let Streams {
             stdin,
             stdout,
             stderr,
         } = streams;
         let descriptors = [stdin, stdout, stderr].map(|stream| stream.as_raw_fd());
-        let text = [IoSlice::new(plan.as_os_str().as_bytes())];
+        let text = [IoSlice::new(message)];
         let control = [ControlMessage::ScmRights(&descriptors)];
         loop {
             let socket = self.socket.as_fd().as_raw_fd();

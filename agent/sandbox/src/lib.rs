@@ -28,7 +28,7 @@ pub use delivery::{Delivery, DeliveryError, MAX_DELIVERY};
 pub use host::{
     AdoptError, Adoption, Alive, FinishError, Prepared, StartError, StopError, adopt, start, stop,
 };
-pub use launcher::{LAUNCHER_ARGUMENT, Launcher, MAX_PLAN_PATH};
+pub use launcher::{LAUNCHER_ARGUMENT, Launcher, MAX_PLAN_PATH, MAX_VIEW};
 pub use plan::{
     CgroupLimits, Containment, DecodeError, Jail, Job, Plan, PlanError, Stage, Step, User, plan,
 };

@@ -405,6 +405,23 @@ impl Plan {
         })
     }
 
+    /// The jail without what is this task's own: what can be arranged before there is a task. `None` when
+    /// there is no jail, or it takes a user namespace.
+    #[must_use]
+    pub fn view(&self) -> Option<Jail> {
+        let ours = |step: &Step| matches!(step, Step::Namespaces { user: None, .. });
+        if !self.steps.iter().any(ours) {
+            return None;
+        }
+        self.steps.iter().find_map(|step| match step {
+            Step::Jail(jail) => Some(Jail {
+                visible: Vec::new(),
+                ..jail.clone()
+            }),
+            _ => None,
+        })
+    }
+
     /// The directory of the task's cgroup, if it has one.
     #[must_use]
     pub fn cgroup(&self) -> Option<&Path> {

@@ -218,6 +218,23 @@ impl Step {
 }
 
 impl Jail {
+    /// The written form of a view, for who arranges it in advance; empty when it is longer than `limit`.
+    #[must_use]
+    pub(crate) fn encode(&self, limit: usize) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        if bytes.len() > limit {
+            bytes.clear();
+        }
+        bytes
+    }
+
+    /// Reads a view and checks it; `None` when the bytes are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let jail: Self = serde_json::from_slice(bytes).ok()?;
+        (jail.check().is_ok() && jail.visible.is_empty()).then_some(jail)
+    }
+
     fn check(&self) -> Result<(), PlanError> {
         let all = [&self.hidden, &self.read_only, &self.shared, &self.visible];
         for path in all.into_iter().flatten().chain(&self.bus) {

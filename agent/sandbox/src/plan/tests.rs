@@ -270,6 +270,32 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_view_is_none_or_one_that_a_plan_could_ask_for(
+        at in any::<prop::sample::Index>(), cut in 0..20_usize,
+        insert in "(\\.\\./|\\\\u0000|\"|,|\\{|\\}|\\[|\\]|:|null|-1|0|true|\\PC){0,4}",
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        prop_assert_eq!(Jail::decode(&bytes), None);
+        let view = Jail {
+            profile: Profile::Standard,
+            hidden: vec!["/etc/keys".into()],
+            read_only: vec!["/etc/conf".into()],
+            shared: Vec::new(),
+            visible: Vec::new(),
+            bus: Some("/run/dbus/socket".into()),
+        };
+        let mut damaged = view.encode(1000);
+        prop_assert_eq!(Jail::decode(&damaged), Some(view.clone()));
+        prop_assert_eq!(view.encode(10), Vec::<u8>::new());
+        let at = at.index(damaged.len());
+        damaged.splice(at..(at + cut).min(damaged.len()), insert.bytes());
+        if let Some(read) = Jail::decode(&damaged) {
+            prop_assert!(read.visible.is_empty());
+            prop_assert_eq!(Jail::decode(&read.encode(1000)), Some(read));
+        }
+    }
+
+    #[test]
     fn a_damaged_report_is_none_or_an_error_and_never_a_panic(
         report in prop::sample::select(&REPORTS[..]),
         at in any::<prop::sample::Index>(), cut in 0..20_usize,

@@ -27,7 +27,7 @@ pub use filter::{Instruction, install_filter};
 pub use landlock::{
     Governed, landlock_allow, landlock_restrict, landlock_ruleset, landlock_version,
 };
-pub use mount::{Restriction, restrict_mount};
+pub use mount::{Restriction, adapt_tree, attach_tree, copy_tree, mount_seen_at, restrict_mount};
 pub use passing::{MAX_DESCRIPTORS, receive};
 pub use pidfd::{pidfd_open, pidfd_send_signal};
 pub use process::{CloneRequest, Cloned, End, Reaped, clear_environment, clone, exit_now, reap};

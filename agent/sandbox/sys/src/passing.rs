@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// The most descriptors that come with one message.
-pub const MAX_DESCRIPTORS: usize = 4;
+pub const MAX_DESCRIPTORS: usize = 16;
 
 /// Receives one message from a socket without waiting: the length of its text, and its descriptors, which
 /// are closed on exec. A length of zero is the end: the sender has gone.

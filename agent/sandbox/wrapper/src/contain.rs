@@ -15,6 +15,7 @@ use sandbox::cgroup::{CgroupError, Leaf, Taken};
 use sandbox::{CgroupLimits, Plan, Step};
 use sandbox_sys::{CloneRequest, Cloned, End, Reaped, SingleThreaded};
 
+use crate::cell::{Cell, Entered};
 use crate::ends::Ends;
 use crate::fault::Fault;
 use crate::task::Given;
@@ -48,7 +49,7 @@ enum Main {
     },
 }
 
-/// Makes the tree that the plan asks for. `keep` is what this process owns: every other process
+/// Makes the tree that the plan asks for, in a cell that was prepared if it is one for this plan. `keep` is what this process owns: every other process
 /// made here drops it before anything else, so that no end of it is held open by the task's side.
 pub(crate) fn start<K: Debug>(
     alone: &SingleThreaded,
@@ -56,6 +57,7 @@ pub(crate) fn start<K: Debug>(
     given: &Given,
     ends: Ends,
     keep: K,
+    cell: Option<Cell>,
 ) -> (K, Result<Tree, Fault>) {
     let leaf = match plan.steps().iter().find_map(|step| match step {
         Step::Cgroup { directory, limits } => Some(make_leaf(directory, limits)),
@@ -67,7 +69,25 @@ pub(crate) fn start<K: Debug>(
     };
     let inside = leaf.as_ref().map(Leaf::open).transpose();
     let (keep, main) = match inside {
-        Ok(inside) => bear(alone, plan, given, ends, keep, inside.as_ref()),
+        Ok(inside) => {
+            let entered = cell.and_then(|cell| cell.enter(plan, given, &ends, inside.as_ref()));
+            match entered {
+                Some(Entered {
+                    pid,
+                    process,
+                    channel,
+                }) => {
+                    let main = Main::Init {
+                        pid,
+                        process,
+                        channel,
+                        ended: None,
+                    };
+                    (keep, Ok(main))
+                }
+                None => bear(alone, plan, given, ends, keep, inside.as_ref()),
+            }
+        }
         Err(error) => (keep, Err(Fault::new("cgroup", &error))),
     };
     match main {
@@ -118,7 +138,8 @@ fn bear<K>(
     let fault = |error: io::Error| Fault::new(step, &error);
     let request = CloneRequest {
         namespaces: namespaces.unwrap_or(CloneFlags::empty()),
-        cgroup: cgroup.map(AsFd::as_fd),
+        // Process 1 is no process of the task's.
+        cgroup: cgroup.map(AsFd::as_fd).filter(|_| namespaces.is_none()),
     };
     let (mut channel, theirs) = match UnixStream::pair() {
         Ok(pair) => pair,
@@ -129,7 +150,7 @@ fn bear<K>(
             drop(keep);
             drop(channel);
             if namespaces.is_some() {
-                init::be(alone, plan.steps(), given, ends, theirs)
+                init::be(alone, plan.steps(), given, ends, cgroup, theirs)
             } else {
                 drop(theirs);
                 task::become_task(plan.steps(), given, ends)

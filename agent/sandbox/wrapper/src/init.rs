@@ -4,7 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -51,9 +51,24 @@ pub(crate) fn be(
     steps: &[Step],
     given: &Given,
     ends: Ends,
+    cgroup: Option<&OwnedFd>,
     mut wrapper: UnixStream,
 ) -> ! {
-    let main = match begin(alone, steps, given.bus.as_deref(), &mut wrapper) {
+    let begun = stand_ready(&mut wrapper)
+        .and_then(|()| set_up(steps, given.bus.as_deref()))
+        .and_then(|()| begin(alone, cgroup.map(AsFd::as_fd)));
+    go_on(begun, steps, given, ends, wrapper)
+}
+
+/// What both processes do from the task's birth on.
+pub(crate) fn go_on(
+    begun: Result<Started, Failed>,
+    steps: &[Step],
+    given: &Given,
+    ends: Ends,
+    mut wrapper: UnixStream,
+) -> ! {
+    let main = match begun {
         Ok(Started::Init { main }) => main,
         Ok(Started::Task) => task::become_task(steps, given, ends),
         Err(failed) => ends.fault.fail(failed),
@@ -66,17 +81,13 @@ pub(crate) fn be(
 }
 
 /// Which of the two processes [`begin`] returned in.
-enum Started {
+pub(crate) enum Started {
     Init { main: Pid },
     Task,
 }
 
-fn begin(
-    alone: &SingleThreaded,
-    steps: &[Step],
-    bus: Option<&Path>,
-    wrapper: &mut UnixStream,
-) -> Result<Started, Failed> {
+/// Ends with the wrapper, and holds none of its streams.
+pub(crate) fn stand_ready(wrapper: &mut UnixStream) -> Result<(), Failed> {
     die_with(wrapper)?;
     let null = OpenOptions::new().read(true).write(true).open("/dev/null");
     let null = null.map_err(Failed::io("namespaces"))?;
@@ -84,13 +95,19 @@ fn begin(
     // Not the wrapper's stdout: that one must close when the wrapper ends, and only then.
     nix::unistd::dup2_stdin(&null).map_err(at)?;
     nix::unistd::dup2_stdout(&null).map_err(at)?;
-    nix::unistd::dup2_stderr(&null).map_err(at)?;
-    set_up(steps, bus)?;
+    nix::unistd::dup2_stderr(&null).map_err(at)
+}
+
+/// Has the task's process born, in this cgroup if this process is not in it.
+pub(crate) fn begin(
+    alone: &SingleThreaded,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Started, Failed> {
     // The task shares this PID namespace: it must not look into this process, nor trace it.
-    set_dumpable(false).map_err(at)?;
+    set_dumpable(false).map_err(Failed::at("namespaces"))?;
     let request = CloneRequest {
         namespaces: CloneFlags::empty(),
-        cgroup: None,
+        cgroup,
     };
     match sandbox_sys::clone(alone, &request).map_err(Failed::io("start"))? {
         Cloned::Child => Ok(Started::Task),

@@ -1,5 +1,6 @@
 //! The mount namespace of a task, arranged from the outside in by process 1 of its PID namespace. All
-//! of it is gone with the namespace.
+//! of it is gone with the namespace. What is the same for all tasks of a profile comes first, and may be
+//! done before a task is there ([`arrange`]); what belongs to one comes last ([`View::add`]).
 //!
 //! A small file system in memory is put on `/proc`, which gets another one at the end anyway; on this
 //! bench lie the task's own directories and the two things that masks are made of.
@@ -13,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use sandbox::mounts::{self, Mount};
@@ -23,6 +24,12 @@ use sandbox::{Jail, Profile, UserIds};
 use sandbox_sys::Restriction;
 
 use crate::fault::Failed;
+
+mod ground;
+mod own;
+
+pub(crate) use ground::{Ground, Seals};
+pub(crate) use own::Own;
 
 const STEP: &str = "jail";
 
@@ -46,14 +53,23 @@ pub(crate) fn enclose(
     user: Option<UserIds>,
     bus: Option<&Path>,
 ) -> Result<(), Failed> {
+    follow_the_host()?;
+    let own = Own::take(jail, bus)?;
+    arrange(jail, &Names::find(jail)?, user, own.places())?.add(&own)
+}
+
+/// Arranges all but what is a task's own. A place of that below something that is hidden is among `holes`,
+/// or in what the jail itself names as hidden.
+pub(crate) fn arrange(
+    jail: &Jail,
+    names: &Names,
+    user: Option<UserIds>,
+    holes: &[PathBuf],
+) -> Result<View, Failed> {
     let confined = jail.profile == Profile::Confined;
     let table =
         fs::read_to_string("/proc/self/mountinfo").map_err(failed("/proc/self/mountinfo"))?;
-    let table = mounts::parse(&table);
-    // "Slave": what the host mounts and unmounts meanwhile is followed, or a task would keep a
-    // removed disk busy. Nothing that is mounted in here is seen by the host.
-    change("/", MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
-    let protected = Protected::find(jail, &table)?;
+    let protected = Protected::find(names, jail.profile, &mounts::parse(&table), holes);
     if confined {
         restrict(
             "/",
@@ -61,26 +77,120 @@ pub(crate) fn enclose(
             true,
         )?;
     }
-    let kept = set_bench(jail, confined)?;
-    message_bus(jail, bus)?;
+    let kept = set_bench(names, confined)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let bench = open(BENCH, flags, Mode::empty()).map_err(at(BENCH))?;
+    make(BUS, 0o755)?;
     devices(confined, user)?;
     own_tmp(jail, confined)?;
     place(kept.iter().filter(|kept| kept.shared))?;
-    protected.mask()?;
+    let masks = protected.mask()?;
     place(kept.iter().filter(|kept| !kept.shared))?;
-    kernel(confined)
+    kernel(confined)?;
+    let kept = kept.into_iter().map(|kept| kept.place);
+    let Protected {
+        fixed,
+        read_only,
+        hidden,
+        ..
+    } = protected;
+    let places = [fixed, read_only, hidden].concat();
+    Ok(View {
+        bench,
+        masks,
+        bus: names.bus.clone(),
+        places: places.into_iter().chain(kept).collect(),
+    })
 }
 
-/// What is to be kept from the task, as real paths, other ways to them included.
-struct Protected {
+/// "Slave": what the host mounts and unmounts meanwhile is followed, or a task would keep a removed disk
+/// busy. Nothing that is mounted in here is seen by the host.
+pub(crate) fn follow_the_host() -> Result<(), Failed> {
+    change("/", MsFlags::MS_REC | MsFlags::MS_SLAVE)
+}
+
+/// A mount namespace that lacks nothing but what is a task's own.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// The directory that masks are made of, which nobody can reach by a path any more.
+    bench: OwnedFd,
+    masks: Masks,
+    /// The directory of the message bus's socket.
+    bus: Option<PathBuf>,
+    /// Whatever was mounted over, or would have been, had it been there.
+    places: Vec<PathBuf>,
+}
+
+/// Places of the host that a view is about: real paths of what is there.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    hidden: Vec<PathBuf>,
+    read_only: Vec<PathBuf>,
+    shared: Vec<PathBuf>,
+    /// Where the socket of the message bus lies.
+    bus: Option<PathBuf>,
+    daemons: Vec<PathBuf>,
+    /// What is seen below something that is hidden.
+    service_manager: Vec<PathBuf>,
+}
+
+impl Names {
+    /// Looks at the mount namespace that this process is in.
+    pub(crate) fn find(jail: &Jail) -> Result<Self, Failed> {
+        let mut names = Self {
+            hidden: real(&jail.hidden)?,
+            read_only: real(&jail.read_only)?,
+            shared: real(&jail.shared)?,
+            bus: None,
+            daemons: Vec::new(),
+            service_manager: Vec::new(),
+        };
+        if jail.profile == Profile::Standard {
+            names.read_only.extend(places(PERSISTENT)?);
+            names.daemons = places(DAEMONS)?;
+            // The directory: the daemon may put another socket in the place of this one.
+            let bus = jail.bus.as_deref().and_then(Path::parent);
+            names.bus = real(bus.map(Path::to_owned).as_slice())?.pop();
+            names.service_manager = places(SERVICE_MANAGER)?;
+            names.service_manager.retain(|path| path.is_dir());
+        } else {
+            // No daemon is reached by a path either.
+            names.hidden.extend(real(&["/run".into()])?);
+        }
+        Ok(names)
+    }
+
+    /// All of them, list by list.
+    fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        let lists = [
+            &self.hidden,
+            &self.read_only,
+            &self.shared,
+            &self.daemons,
+            &self.service_manager,
+        ];
+        lists.into_iter().flatten().chain(&self.bus)
+    }
+}
+
+/// What is hidden, in the mount namespace as it is.
+#[derive(Debug, Default)]
+struct Masks {
+    /// Directories that can have holes, and what is seen in their places, on the bench.
+    open: Vec<(PathBuf, PathBuf)>,
+    /// What has none.
+    closed: Vec<PathBuf>,
+}
+
+/// What is to be kept from the task, other ways to it included.
+struct Protected<'a> {
+    names: &'a Names,
     /// Directories that could otherwise be renamed.
     fixed: Vec<PathBuf>,
     read_only: Vec<PathBuf>,
     hidden: Vec<PathBuf>,
     /// Where something that is hidden must be seen: below one of these.
     visible: Vec<PathBuf>,
-    /// Where the socket of the message bus lies.
-    bus: Option<PathBuf>,
 }
 
 /// A directory of the host that is put back into its place.
@@ -90,29 +200,15 @@ struct Kept {
     shared: bool,
 }
 
-impl Protected {
-    fn find(jail: &Jail, table: &[Mount]) -> Result<Self, Failed> {
-        let mut hidden = real(&jail.hidden)?;
-        let mut read_only = real(&jail.read_only)?;
-        let mut bus = Vec::new();
+impl<'a> Protected<'a> {
+    fn find(names: &'a Names, profile: Profile, table: &[Mount], holes: &[PathBuf]) -> Self {
+        let mut hidden = names.hidden.clone();
+        let mut read_only = names.read_only.clone();
         let mut fixed = Vec::new();
-        if jail.profile == Profile::Standard {
-            read_only.extend(places(PERSISTENT)?);
+        if profile == Profile::Standard {
             let named: Vec<PathBuf> = hidden.iter().chain(&read_only).cloned().collect();
             fixed = mounts::renameable(table, &named);
-            hidden.extend(places(DAEMONS)?);
-            // The directory: the daemon may put another socket in the place of this one.
-            let directory = jail.bus.as_deref().and_then(Path::parent);
-            bus = real(
-                &directory
-                    .map(Path::to_owned)
-                    .into_iter()
-                    .collect::<Vec<_>>(),
-            )?;
-            hidden.extend(bus.iter().cloned());
-        } else {
-            // No daemon is reached by a path either.
-            hidden.extend(real(&["/run".into()])?);
+            hidden.extend(names.daemons.iter().chain(&names.bus).cloned());
         }
         let also = |paths: &[PathBuf]| -> Vec<PathBuf> {
             paths
@@ -131,16 +227,17 @@ impl Protected {
         let outer = hidden.clone();
         hidden.retain(|path| !outer.iter().any(|other| inside(path, other)));
         read_only.retain(|path| !outer.iter().any(|other| path.starts_with(other)));
-        Ok(Self {
+        Self {
+            names,
             fixed,
             read_only,
             hidden,
-            visible: seen(jail)?,
-            bus: bus.pop(),
-        })
+            visible: [names.service_manager.as_slice(), holes].concat(),
+        }
     }
 
-    fn mask(&self) -> Result<(), Failed> {
+    fn mask(&self) -> Result<Masks, Failed> {
+        let mut masks = Masks::default();
         for path in self.fixed.iter().filter(|path| path.exists()) {
             // A mount point cannot be renamed.
             bind(path, path)?;
@@ -154,30 +251,38 @@ impl Protected {
                 continue;
             };
             if !found.is_dir() {
+                masks.closed.push(path.clone());
                 bind(Path::new(NOTHING), path)?;
                 continue;
             }
-            if self.bus.as_ref() == Some(path) {
+            if self.names.bus.as_ref() == Some(path) {
+                masks.closed.push(path.clone());
                 bind(Path::new(BUS), path)?;
                 restrict(path, Restriction::READ_ONLY, false)?;
                 continue;
             }
-            let holes = self.visible.iter().filter(|hole| inside(hole, path));
+            let mut holes = self.visible.iter().filter(|hole| inside(hole, path));
             let mut skeleton = PathBuf::from(EMPTY);
-            for hole in holes {
-                let below = hole.strip_prefix(path).unwrap_or(hole);
-                skeleton = Path::new(BENCH).join(format!("mask-{index}"));
-                make_all(&skeleton.join(below))?;
+            if self.names.hidden.contains(path) || holes.clone().next().is_some() {
+                let name = PathBuf::from(format!("mask-{index}"));
+                skeleton = Path::new(BENCH).join(&name);
+                make_all(&skeleton)?;
+                masks.open.push((path.clone(), name));
+            } else {
+                masks.closed.push(path.clone());
             }
+            holes.try_for_each(|hole| {
+                make_all(&skeleton.join(hole.strip_prefix(path).unwrap_or(hole)))
+            })?;
             bind(&skeleton, path)?;
             restrict(path, Restriction::READ_ONLY, false)?;
         }
-        Ok(())
+        Ok(masks)
     }
 }
 
 /// Puts the bench up, with all that must be taken from the host before it is covered.
-fn set_bench(jail: &Jail, confined: bool) -> Result<Vec<Kept>, Failed> {
+fn set_bench(names: &Names, confined: bool) -> Result<Vec<Kept>, Failed> {
     let size = if confined {
         format!("mode=755,size={SCRATCH_BYTES}")
     } else {
@@ -194,42 +299,20 @@ fn set_bench(jail: &Jail, confined: bool) -> Result<Vec<Kept>, Failed> {
     .map_err(at(BENCH))?;
     make(EMPTY, 0o555)?;
     mknod(NOTHING, SFlag::S_IFSOCK, Mode::empty(), 0).map_err(at(NOTHING))?;
-    let visible = seen(jail)?.into_iter().map(|path| (path, false));
-    let shared = real(&jail.shared)?.into_iter().map(|path| (path, true));
+    let visible = names.service_manager.iter().map(|path| (path, false));
+    let shared = names.shared.iter().map(|path| (path, true));
     let mut kept = Vec::new();
     for (index, (place, shared)) in visible.chain(shared).enumerate() {
         let bench = Path::new(BENCH).join(format!("kept-{index}"));
         make(&bench, 0o755)?;
-        bind(&place, &bench)?;
+        bind(place, &bench)?;
         kept.push(Kept {
-            place,
+            place: place.clone(),
             bench,
             shared,
         });
     }
     Ok(kept)
-}
-
-/// What is to be seen below something that is hidden.
-fn seen(jail: &Jail) -> Result<Vec<PathBuf>, Failed> {
-    let mut seen = real(&jail.visible)?;
-    if jail.profile == Profile::Standard {
-        let ours = places(SERVICE_MANAGER)?;
-        seen.extend(ours.into_iter().filter(|path| path.is_dir()));
-    }
-    Ok(seen)
-}
-
-/// The directory that a task finds in the place of the message bus's.
-fn message_bus(jail: &Jail, filtered: Option<&Path>) -> Result<(), Failed> {
-    make(BUS, 0o755)?;
-    let name = jail.bus.as_deref().and_then(Path::file_name);
-    if let (Some(name), Some(filtered)) = (name, filtered) {
-        let socket = Path::new(BUS).join(name);
-        File::create(&socket).map_err(failed(&socket))?;
-        bind(filtered, &socket)?;
-    }
-    Ok(())
 }
 
 /// A `/dev` without the host's disks, memory and terminals.

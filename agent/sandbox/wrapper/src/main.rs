@@ -6,6 +6,7 @@
 //! this process has ended; as stderr its log.
 
 mod bus;
+mod cell;
 mod contain;
 mod ends;
 mod fault;
@@ -15,6 +16,7 @@ mod launcher;
 mod privileges;
 mod probe;
 mod reporting;
+mod spare;
 mod streams;
 mod supervise;
 mod task;
@@ -35,6 +37,7 @@ use sandbox_sys::SingleThreaded;
 
 use crate::ends::Ends;
 use crate::fault::Fault;
+use crate::launcher::Begun;
 use crate::reporting::ReportFile;
 use crate::supervise::Supervisor;
 use crate::task::Given;
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     let alone = sanitise()?;
     let mut argument = std::env::args_os().nth(1).unwrap_or_default();
+    let mut cell = None;
     if argument == OsStr::new(PROBE_ARGUMENT) {
         return probe::answer(&alone);
     }
@@ -63,11 +67,21 @@ fn run() -> io::Result<()> {
         return bus::serve(&std::env::args_os().nth(2).unwrap_or_default());
     }
     if argument == OsStr::new(LAUNCHER_ARGUMENT) {
-        match launcher::serve(&alone)? {
-            Some(plan) => argument = plan,
-            None => return Ok(()),
-        }
-        stand_alone()?;
+        let begun = match launcher::serve(&alone)? {
+            Some(Begun::Run { plan }) => {
+                stand_alone()?;
+                Some((plan, None))
+            }
+            Some(Begun::Spare(spare)) => {
+                stand_alone()?;
+                spare.wait(&alone)?
+            }
+            None => None,
+        };
+        let Some((plan, prepared)) = begun else {
+            return Ok(());
+        };
+        (argument, cell) = (plan, prepared);
     }
     let Some(dir) = RunDir::of_plan(Path::new(&argument)) else {
         return Err(io::Error::other(
@@ -85,7 +99,8 @@ fn run() -> io::Result<()> {
             ends,
         }) => {
             let keep = (report, supervisor);
-            let ((report, supervisor), tree) = contain::start(&alone, &plan, &given, ends, keep);
+            let ((report, supervisor), tree) =
+                contain::start(&alone, &plan, &given, ends, keep, cell);
             match tree {
                 Ok(tree) => {
                     let (content, output) = supervisor.supervise(tree, &plan)?;

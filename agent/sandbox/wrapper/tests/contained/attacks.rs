@@ -14,6 +14,7 @@ use sandbox::{Outcome, Profile};
 
 use crate::bed::{Run, skip};
 use crate::host::{Host, SUPPORT};
+use crate::preparing::Row;
 
 mod supervision;
 
@@ -49,8 +50,8 @@ attacks! {
         binary_written wrapper_through_proc file_of_the_host_written;
     processes:
         agent_signalled agent_traced agent_memory_by_calls agent_memory_by_proc
-        agent_environment agent_descriptors agent_socket agent_namespaces namespace_of_users
-        namespaces_of_other_kinds keyring_used words_put_into_a_terminal;
+        agent_environment agent_descriptors agent_socket agent_namespaces prepared_view_reached
+        namespace_of_users namespaces_of_other_kinds keyring_used words_put_into_a_terminal;
     kernel:
         module_loaded kexec bpf_program processes_observed page_faults_handled io_uring
         calls_of_another_abi reboot swap_added clock_set kernel_log host_name_set sysrq
@@ -156,12 +157,16 @@ fn try_in_each_profile(name: &str, script: &str) {
     let table = table();
     let expected = table.iter().find(|(name, _)| *name == row);
     let (_, expected) = expected.unwrap_or_else(|| panic!("the table lacks {row}"));
-    let found: Vec<_> = expected
-        .iter()
-        .map(|(profile, expected)| {
+    // In a view that was made for it, and in one that was prepared before.
+    let made = expected.iter().map(|line| (line, false));
+    let restricted = |(profile, _): &&_| *profile != Profile::Host;
+    let prepared = expected.iter().filter(restricted).map(|line| (line, true));
+    let found: Vec<_> = made
+        .chain(prepared)
+        .map(|((profile, expected), prepared)| {
             let tried = expected.as_ref()?;
             // A new one each: where nothing is restricted, an attack leaves traces.
-            let found = attack(&Host::set_up()?, *profile, name, script);
+            let found = attack(&Host::set_up()?, *profile, prepared, name, script);
             let as_told = match profile {
                 Profile::Host => found.is_superset(tried),
                 Profile::Standard | Profile::Confined => found.is_subset(tried),
@@ -176,7 +181,13 @@ fn try_in_each_profile(name: &str, script: &str) {
 }
 
 /// The words that the attack told.
-fn attack(host: &Host, profile: Profile, name: &str, script: &str) -> BTreeSet<String> {
+fn attack(
+    host: &Host,
+    profile: Profile,
+    prepared: bool,
+    name: &str,
+    script: &str,
+) -> BTreeSet<String> {
     // Without the close-on-exec flag, as a careless library would open it.
     let key = fs::File::open(host.path("ssl/private_keys/node.pem")).unwrap();
     let _inherited = nix::unistd::dup(key.as_fd()).unwrap();
@@ -189,8 +200,23 @@ fn attack(host: &Host, profile: Profile, name: &str, script: &str) -> BTreeSet<S
         calls.join(", ")
     );
     let run = Run::of(&SUPPORT, PERL, &["-e", &script]);
-    let run = host.of(profile, run);
-    let result = run.finish();
+    let mut run = host.of(profile, run);
+    let others = (name == "prepared_view_reached").then(|| {
+        let row = Row::new();
+        let waiting = row.begin(host, profile.max(Profile::Standard));
+        (row, waiting)
+    });
+    if let Some((_row, waiting)) = &others {
+        let view = ("VIEW".to_owned(), waiting.init.to_string());
+        run.environment.push(view);
+    }
+    let result = if prepared {
+        let row = Row::new();
+        row.begin(host, profile);
+        row.finish(&run)
+    } else {
+        run.finish()
+    };
     assert_eq!(
         result.report.outcome,
         Outcome::Exited { code: 0 },

@@ -20,6 +20,7 @@ mod limits;
 mod message_bus;
 mod ordinary;
 mod ordinary_user;
+mod preparing;
 mod refusals;
 mod streams;
 mod surroundings;

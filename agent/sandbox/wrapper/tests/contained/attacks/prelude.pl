@@ -9,6 +9,8 @@ our %CALL;    # the numbers of system calls
 our ($KEY, $SPOOL, $OWN, $CONFIG, $POLICY, $BINARY, $FREE, $SCRATCH) =
     @ENV{qw(KEY SPOOL OWN CONFIG POLICY BINARY FREE SCRATCH)};
 our $AGENT = $ENV{AGENT} + 0;
+# Process 1 of a view that waits for the next task, where an attack is about it.
+our $VIEW = ($ENV{VIEW} // 0) + 0;
 # Process 1 of the task's namespace; without one the agent again, for the host's is not to be tried.
 our $INIT = $ENV{INIT} + 0;
 

@@ -31,6 +31,12 @@ sub agent_namespaces {
     call('setns', 0, NEW_NAMESPACES->{mount});
 }
 
+sub prepared_view_reached {
+    opens("/proc/$VIEW/ns/mnt");
+    reads("/proc/$VIEW/root/etc/passwd");
+    call('pidfd_open', $VIEW, 0);
+}
+
 sub namespace_of_users {
     call('unshare', NEW_USER);
     call('clone', NEW_USER | SIGCHLD, 0, 0, 0, 0);
