@@ -1,7 +1,7 @@
 //! The PCP broker, in the roles primary and compiler: it lets clients in by their certificates,
 //! routes messages that it cannot read, and tells other brokers who is connected.
 //!
-//! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (the socket),
+//! Read in this order: [`config`], [`authorize`] (who may what, pure), `listener` (the socket), `ids` (of connections),
 //! `admission` (who comes in when, pure), `entrance` (lets them in), `context` (what all sessions share), `session` (one connection), `outbox` (what waits for it), `peers` (who has
 //! one, and may not any more), `input` (what happens), `driver` (the only owner of the mesh),
 //! `uplink` (a compiler's link to its primaries), `controllers` (those that wait to
@@ -26,6 +26,7 @@ pub mod explain;
 mod gate;
 pub mod host;
 mod http;
+mod ids;
 mod input;
 mod listener;
 mod look;

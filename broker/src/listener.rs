@@ -11,7 +11,8 @@ use identity::{Current, Derived, Identity, IdentityError, TlsVersions};
 use pcp_client::transport::{self, SOCKET_BUFFER};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig};
-use quinn_proto::HashedConnectionIdGenerator;
+
+use crate::ids::Ids;
 
 /// Streams that a client may have open towards us: the session, and three files at a time. QUIC sets
 /// memory aside for each permitted stream of each connection.
@@ -158,14 +159,10 @@ fn endpoint_config(key: &Path) -> Result<EndpointConfig, ListenError> {
     );
     let reset = hmac::sign(&secret, b"pcp-quic stateless reset");
     let ids = hmac::sign(&secret, b"pcp-quic connection ids");
-    let ids = ids.as_ref().first_chunk().copied().unwrap_or_default();
+    let ids = hmac::Key::new(hmac::HMAC_SHA256, ids.as_ref());
     let mut config =
         EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref())));
     config.min_reset_interval(RESET_INTERVAL);
-    config.cid_generator(move || {
-        Box::new(HashedConnectionIdGenerator::from_key(u64::from_be_bytes(
-            ids,
-        )))
-    });
+    config.cid_generator(move || Box::new(Ids::new(ids.clone())));
     Ok(config)
 }
