@@ -3,6 +3,7 @@
 //! this view, and only if the view would come out the same now; else the task's namespaces are made as if
 //! there had been no cell.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -41,6 +42,10 @@ pub(crate) struct Cell {
     ground: Ground,
     entered: Entered,
 }
+
+/// A cell whose process 1 knows what it is for, and waits for the word to begin. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Told(Cell);
 
 /// Process 1 of a cell.
 #[derive(Debug)]
@@ -91,45 +96,24 @@ impl Cell {
         }
     }
 
-    /// Has the plan's task born in it, in this cgroup. Nothing when that cannot be: the task has not begun
-    /// then, and will not.
-    pub(crate) fn enter(
-        self,
-        plan: &Plan,
-        given: &Given,
-        ends: &Ends,
-        cgroup: Option<&OwnedFd>,
-    ) -> Option<Entered> {
-        let jail = self.fits(plan);
-        let Self {
-            jail: prepared,
-            ground,
-            mut entered,
-        } = self;
-        let channel = &mut entered.channel;
-        let taken = jail.and_then(|jail| {
-            let own = Own::take(jail, given.bus.as_deref()).ok()?;
-            await_word(channel, READY)?;
-            if !ground.stands(&prepared) {
-                return None;
-            }
-            let mut descriptors: Vec<BorrowedFd<'_>> = ends.descriptors().to_vec();
-            descriptors.extend(cgroup.map(AsFd::as_fd));
-            descriptors.extend(own.descriptors());
-            let order = Order::encode(plan, given, &own, cgroup.is_some())?;
-            send(channel, &order, &descriptors).ok()?;
-            await_word(channel, FRESH)?;
-            // From here on it is silent until the task's end.
-            channel.set_read_timeout(None).ok()?;
-            // Without this word it starts nothing: an answer that came too late must not have the task run
-            // twice.
-            channel.write_all(&[init::GO]).ok()
-        });
-        if taken.is_none() {
-            // It fails only when it has ended.
-            sandbox_sys::pidfd_send_signal(entered.process.as_fd(), Signal::SIGKILL).ok();
-        }
-        taken.map(|()| entered)
+    /// What is mounted for the task: with this open, taking it apart is left to who closes it last.
+    pub(crate) fn mounts(&self) -> Option<File> {
+        let of_init = format!("/proc/{}/ns/mnt", self.entered.pid);
+        File::open(of_init).ok()
+    }
+
+    /// Tells process 1 what it needs to know of the plan's task. Nothing when the task cannot be in here.
+    pub(crate) fn tell(mut self, plan: &Plan, given: &Given, ends: &Ends) -> Option<Told> {
+        let own = Own::take(self.fits(plan)?, given.bus.as_deref()).ok()?;
+        let channel = &mut self.entered.channel;
+        await_word(channel, READY)?;
+        let ends = ends.descriptors().into_iter();
+        let descriptors: Vec<BorrowedFd<'_>> = ends.chain(own.descriptors()).collect();
+        let order = Order::encode(plan, given, &own)?;
+        let length = (order.len() as u64).to_le_bytes();
+        send(channel, &length, &descriptors).ok()?;
+        channel.write_all(&order).ok()?;
+        Some(Told(self))
     }
 
     /// The plan's jail, if this cell's is the same but for what is the task's own.
@@ -154,24 +138,53 @@ fn await_word(channel: &mut UnixStream, word: u8) -> Option<()> {
     (come == [word]).then_some(())
 }
 
-/// Sends the text's length with all descriptors, and then the text.
-fn send(channel: &mut UnixStream, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+impl Told {
+    /// Has the task born, in this cgroup. Nothing when that cannot be: the task has not begun then, and will
+    /// not.
+    pub(crate) fn begin(self, cgroup: Option<&OwnedFd>) -> Option<Entered> {
+        let Cell {
+            jail,
+            ground,
+            mut entered,
+        } = self.0;
+        // While process 1 looks at its side.
+        let stands = ground.stands(&jail);
+        let channel = &mut entered.channel;
+        let begun = stands.then(|| {
+            await_word(channel, FRESH)?;
+            // From here on it is silent until the task's end.
+            channel.set_read_timeout(None).ok()?;
+            let cgroup: Vec<_> = cgroup.map(AsFd::as_fd).into_iter().collect();
+            // Without this word it starts nothing: an answer that came too late must not have the task run
+            // twice.
+            send(channel, &[init::GO], &cgroup).ok()
+        });
+        if begun.flatten().is_none() {
+            // It fails only when it has ended.
+            sandbox_sys::pidfd_send_signal(entered.process.as_fd(), Signal::SIGKILL).ok();
+            return None;
+        }
+        Some(entered)
+    }
+}
+
+/// Sends a few bytes with descriptors.
+fn send(channel: &UnixStream, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     if descriptors.len() > MAX_DESCRIPTORS {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&numbers)];
-    let length = (text.len() as u64).to_le_bytes();
+    let control = if numbers.is_empty() {
+        &[]
+    } else {
+        &control[..]
+    };
     let socket = channel.as_raw_fd();
-    let sent = sendmsg::<()>(
-        socket,
-        &[IoSlice::new(&length)],
-        &control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
-    if sent == length.len() {
-        channel.write_all(text)
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    let sent = sendmsg::<()>(socket, &[IoSlice::new(text)], control, flags, None)?;
+    if sent == text.len() {
+        Ok(())
     } else {
         Err(io::ErrorKind::WriteZero.into())
     }
@@ -195,7 +208,6 @@ fn be(alone: &SingleThreaded, jail: &Jail, ground: Ground, mut wrapper: UnixStre
         plan,
         given,
         ends,
-        cgroup,
         own,
     }) = told
     else {
@@ -206,12 +218,21 @@ fn be(alone: &SingleThreaded, jail: &Jail, ground: Ground, mut wrapper: UnixStre
     }
     let added = view.add(&own);
     drop((view, own));
-    if await_word(&mut wrapper, init::GO).is_none() {
+    let Some(cgroup) = await_go(&wrapper, plan.cgroup().is_some()) else {
         sandbox_sys::exit_now(1)
-    }
+    };
     let begun = added.and_then(|()| init::begin(alone, cgroup.as_ref().map(AsFd::as_fd)));
     drop(cgroup);
     init::go_on(begun, plan.steps(), &given, ends, wrapper)
+}
+
+/// Waits for the word to begin, and the cgroup that comes with it if there is to be one.
+fn await_go(wrapper: &UnixStream, with_cgroup: bool) -> Option<Option<OwnedFd>> {
+    await_input(wrapper).ok()?;
+    let mut word = [0];
+    let (length, mut cgroup) = sandbox_sys::receive(wrapper.as_fd(), &mut word).ok()?;
+    let cgroup = cgroup.pop();
+    (length == 1 && word == [init::GO] && cgroup.is_some() == with_cgroup).then_some(cgroup)
 }
 
 /// Waits for something to read.

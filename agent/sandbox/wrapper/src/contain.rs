@@ -59,6 +59,8 @@ pub(crate) fn start<K: Debug>(
     keep: K,
     cell: Option<Cell>,
 ) -> (K, Result<Tree, Fault>) {
+    // It looks at what it has while the cgroup is made.
+    let told = cell.and_then(|cell| cell.tell(plan, given, &ends));
     let leaf = match plan.steps().iter().find_map(|step| match step {
         Step::Cgroup { directory, limits } => Some(make_leaf(directory, limits)),
         _ => None,
@@ -69,25 +71,22 @@ pub(crate) fn start<K: Debug>(
     };
     let inside = leaf.as_ref().map(Leaf::open).transpose();
     let (keep, main) = match inside {
-        Ok(inside) => {
-            let entered = cell.and_then(|cell| cell.enter(plan, given, &ends, inside.as_ref()));
-            match entered {
-                Some(Entered {
+        Ok(inside) => match told.and_then(|told| told.begin(inside.as_ref())) {
+            Some(Entered {
+                pid,
+                process,
+                channel,
+            }) => {
+                let main = Main::Init {
                     pid,
                     process,
                     channel,
-                }) => {
-                    let main = Main::Init {
-                        pid,
-                        process,
-                        channel,
-                        ended: None,
-                    };
-                    (keep, Ok(main))
-                }
-                None => bear(alone, plan, given, ends, keep, inside.as_ref()),
+                    ended: None,
+                };
+                (keep, Ok(main))
             }
-        }
+            None => bear(alone, plan, given, ends, keep, inside.as_ref()),
+        },
         Err(error) => (keep, Err(Fault::new("cgroup", &error))),
     };
     match main {

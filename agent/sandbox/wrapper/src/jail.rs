@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -32,6 +32,7 @@ pub(crate) use ground::{Ground, Seals};
 pub(crate) use own::Own;
 
 const STEP: &str = "jail";
+const TABLE: &str = "/proc/self/mountinfo";
 
 /// The bench.
 const BENCH: &str = "/proc";
@@ -67,8 +68,7 @@ pub(crate) fn arrange(
     holes: &[PathBuf],
 ) -> Result<View, Failed> {
     let confined = jail.profile == Profile::Confined;
-    let table =
-        fs::read_to_string("/proc/self/mountinfo").map_err(failed("/proc/self/mountinfo"))?;
+    let table = mount_table(&mut File::open(TABLE).map_err(failed(TABLE))?)?;
     let protected = Protected::find(names, jail.profile, &mounts::parse(&table), holes);
     if confined {
         restrict(
@@ -101,6 +101,13 @@ pub(crate) fn arrange(
         bus: names.bus.clone(),
         places: places.into_iter().chain(kept).collect(),
     })
+}
+
+/// The kernel's list of mounts, which it tells in pieces of a page.
+fn mount_table(file: &mut File) -> Result<String, Failed> {
+    let mut table = String::with_capacity(16 * 1024);
+    file.read_to_string(&mut table).map_err(failed(TABLE))?;
+    Ok(table)
 }
 
 /// "Slave": what the host mounts and unmounts meanwhile is followed, or a task would keep a removed disk

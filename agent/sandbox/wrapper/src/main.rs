@@ -35,6 +35,7 @@ use sandbox::{
 };
 use sandbox_sys::SingleThreaded;
 
+use crate::cell::Cell;
 use crate::ends::Ends;
 use crate::fault::Fault;
 use crate::launcher::Begun;
@@ -67,6 +68,8 @@ fn run() -> io::Result<()> {
         return bus::serve(&std::env::args_os().nth(2).unwrap_or_default());
     }
     if argument == OsStr::new(LAUNCHER_ARGUMENT) {
+        // Once, for all copies.
+        privileges::prepare();
         let begun = match launcher::serve(&alone)? {
             Some(Begun::Run { plan }) => {
                 stand_alone()?;
@@ -98,13 +101,14 @@ fn run() -> io::Result<()> {
             supervisor,
             ends,
         }) => {
-            let keep = (report, supervisor);
-            let ((report, supervisor), tree) =
+            let mounts = cell.as_ref().and_then(Cell::mounts);
+            let keep = (report, supervisor, mounts);
+            let ((report, supervisor, mounts), tree) =
                 contain::start(&alone, &plan, &given, ends, keep, cell);
             match tree {
                 Ok(tree) => {
                     let (content, output) = supervisor.supervise(tree, &plan)?;
-                    (report, content, Some(output))
+                    (report, content, Some((output, mounts)))
                 }
                 Err(fault) => (report, never_ran(fault), None),
             }
@@ -116,8 +120,12 @@ fn run() -> io::Result<()> {
     // power fail before it is durable, it is as if this process had not come this far.
     let null = OpenOptions::new().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(null)?;
-    for stream in output.iter().flatten() {
-        stream.flush()?;
+    if let Some((output, mounts)) = output {
+        // Nor for what was mounted for the task to be taken apart.
+        drop(mounts);
+        for stream in &output {
+            stream.flush()?;
+        }
     }
     report.flush()
 }

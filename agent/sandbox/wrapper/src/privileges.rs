@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl::set_no_new_privs;
@@ -10,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use sandbox::profile::{self, capabilities};
 use sandbox::{Profile, User};
-use sandbox_sys::Governed;
+use sandbox_sys::{Governed, Instruction};
 
 use crate::fault::Failed;
 
@@ -152,11 +153,28 @@ fn restrict(governed: &Governed) -> Result<(), Failed> {
     sandbox_sys::landlock_restrict(ruleset.as_fd()).map_err(io_about("Landlock"))
 }
 
+/// Makes what takes time to make, in a process of which the one that gives up is a copy.
+pub(crate) fn prepare() {
+    prepared(Profile::Standard);
+    prepared(Profile::Confined);
+}
+
 fn filter(profile: Profile) -> Result<(), Failed> {
-    match profile::filter(profile) {
-        Some(program) => sandbox_sys::install_filter(&program).map_err(io_about("seccomp")),
+    match prepared(profile) {
+        Some(program) => sandbox_sys::install_filter(program).map_err(io_about("seccomp")),
         None => Ok(()),
     }
+}
+
+fn prepared(profile: Profile) -> Option<&'static [Instruction]> {
+    static STANDARD: OnceLock<Option<Vec<Instruction>>> = OnceLock::new();
+    static CONFINED: OnceLock<Option<Vec<Instruction>>> = OnceLock::new();
+    let program = match profile {
+        Profile::Host => return None,
+        Profile::Standard => &STANDARD,
+        Profile::Confined => &CONFINED,
+    };
+    program.get_or_init(|| profile::filter(profile)).as_deref()
 }
 
 /// All ids, so that none of the old ones can be taken back.

@@ -24,7 +24,6 @@ pub(super) struct Order {
     pub(super) plan: Plan,
     pub(super) given: Given,
     pub(super) ends: Ends,
-    pub(super) cgroup: Option<OwnedFd>,
     pub(super) own: Own,
 }
 
@@ -32,7 +31,6 @@ pub(super) struct Order {
 #[derive(Debug, PartialEq, Eq)]
 struct Text {
     plan: OsString,
-    cgroup: bool,
     bus: Option<PathBuf>,
     places: Vec<OsString>,
     environment: Vec<OsString>,
@@ -40,12 +38,10 @@ struct Text {
 }
 
 impl Order {
-    /// The text. The descriptors that belong to it are those of the task's ends, the cgroup's and those of
-    /// what is the task's own.
-    pub(super) fn encode(plan: &Plan, given: &Given, own: &Own, cgroup: bool) -> Option<Vec<u8>> {
+    /// The text. The descriptors that belong to it are those of the task's ends and of what is its own.
+    pub(super) fn encode(plan: &Plan, given: &Given, own: &Own) -> Option<Vec<u8>> {
         let text = Text {
             plan: OsString::from_vec(plan.encode().ok()?),
-            cgroup,
             bus: own.bus().map(Path::to_owned),
             places: own.places().iter().map(OsString::from).collect(),
             environment: given.environment.clone(),
@@ -67,21 +63,13 @@ impl Order {
         channel.read_exact(&mut text)?;
         let Text {
             plan,
-            cgroup,
             bus,
             places,
             environment,
             arguments,
         } = Text::decode(&text).ok_or_else(malformed)?;
-        let mut first = |count: usize| -> Vec<OwnedFd> {
-            descriptors.drain(..count.min(descriptors.len())).collect()
-        };
-        let ends = <[OwnedFd; 4]>::try_from(first(4)).map_err(|_| malformed())?;
-        let cgroup = if cgroup {
-            Some(first(1).pop().ok_or_else(malformed)?)
-        } else {
-            None
-        };
+        let of_task: Vec<_> = descriptors.drain(..descriptors.len().min(4)).collect();
+        let ends = <[OwnedFd; 4]>::try_from(of_task).map_err(|_| malformed())?;
         let places = places.into_iter().map(PathBuf::from).collect();
         let own = Own::from_parts(places, bus, descriptors).ok_or_else(malformed)?;
         Ok(Self {
@@ -92,7 +80,6 @@ impl Order {
                 bus: None,
             },
             ends: Ends::received(ends),
-            cgroup,
             own,
         })
     }
@@ -101,11 +88,9 @@ impl Order {
 impl Text {
     /// Lists of texts, each list with its length and each text with its own, little-endian.
     fn encode(&self) -> Option<Vec<u8>> {
-        let cgroup = if self.cgroup { "c" } else { "" };
-        let single = [self.plan.as_os_str(), cgroup.as_ref()];
         let bus = self.bus.as_ref().map(|bus| bus.as_os_str());
         let mut bytes = Vec::new();
-        put(&mut bytes, single.into_iter())?;
+        put(&mut bytes, [self.plan.as_os_str()].into_iter())?;
         put(&mut bytes, bus.into_iter())?;
         for list in [&self.places, &self.environment, &self.arguments] {
             put(&mut bytes, list.iter().map(OsString::as_os_str))?;
@@ -115,12 +100,10 @@ impl Text {
 
     fn decode(mut bytes: &[u8]) -> Option<Self> {
         let rest = &mut bytes;
-        let single: [OsString; 2] = list(rest)?.try_into().ok()?;
-        let [plan, cgroup] = single;
+        let [plan] = <[OsString; 1]>::try_from(list(rest)?).ok()?;
         let mut bus = list(rest)?;
         let text = Self {
             plan,
-            cgroup: cgroup == "c",
             bus: bus.pop().map(PathBuf::from),
             places: list(rest)?,
             environment: list(rest)?,
@@ -178,14 +161,12 @@ mod tests {
             places in texts(),
             environment in texts(),
             arguments in texts(),
-            cgroup in any::<bool>(),
             bus in prop::option::of("[a-z]{1,8}"),
             at in any::<prop::sample::Index>(),
             byte in any::<u8>(),
         ) {
             let text = Text {
                 plan: "{}".into(),
-                cgroup,
                 bus: bus.map(PathBuf::from),
                 places,
                 environment,
