@@ -326,14 +326,18 @@ impl Plan {
         struct Version {
             version: u32,
         }
-        // The version first: another one may well have another form.
-        let Version { version } = serde_json::from_slice(bytes).map_err(DecodeError::Form)?;
-        if version != VERSION {
-            return Err(DecodeError::Version(version));
+        match serde_json::from_slice::<Self>(bytes) {
+            Ok(plan) if plan.version == VERSION => {
+                plan.check().map_err(DecodeError::Content)?;
+                Ok(plan)
+            }
+            Ok(other) => Err(DecodeError::Version(other.version)),
+            // Another version may well have another form.
+            Err(error) => match serde_json::from_slice(bytes) {
+                Ok(Version { version }) if version != VERSION => Err(DecodeError::Version(version)),
+                Ok(_) | Err(_) => Err(DecodeError::Form(error)),
+            },
         }
-        let plan: Self = serde_json::from_slice(bytes).map_err(DecodeError::Form)?;
-        plan.check().map_err(DecodeError::Content)?;
-        Ok(plan)
     }
 
     /// The plan as it is written to disk.

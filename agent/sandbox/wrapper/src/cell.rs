@@ -20,6 +20,7 @@ use sandbox_sys::{CloneRequest, Cloned, MAX_DESCRIPTORS, SingleThreaded};
 use crate::ends::Ends;
 use crate::init;
 use crate::jail::{self, Ground, Own, Seals};
+use crate::privileges;
 use crate::task::Given;
 
 mod order;
@@ -56,16 +57,22 @@ pub(crate) struct Entered {
 }
 
 impl Cell {
-    /// Has a cell made for this view. Returns before it is ready. `keep` is what process 1 must not have.
-    pub(crate) fn make<K>(alone: &SingleThreaded, jail: Jail, keep: K) -> (K, Option<Self>) {
+    /// Has a cell made for this view, and for a task with these ends. Returns before it is ready. `keep` is
+    /// what process 1 must not have.
+    pub(crate) fn make<K>(
+        alone: &SingleThreaded,
+        jail: Jail,
+        ends: Ends,
+        keep: K,
+    ) -> (K, Ends, Option<Self>) {
         // What is shared may lie on a server that does not answer; looking there must be under the task's
         // time limit.
         if jail.shared.iter().any(|path| path != Path::new("/tmp")) {
-            return (keep, None);
+            return (keep, ends, None);
         }
         let (Ok(ground), Ok((mut channel, theirs))) = (Ground::look(&jail), UnixStream::pair())
         else {
-            return (keep, None);
+            return (keep, ends, None);
         };
         let request = CloneRequest {
             namespaces: init::namespaces(None, jail.profile == Profile::Confined),
@@ -75,7 +82,7 @@ impl Cell {
             Ok(Cloned::Child) => {
                 drop(keep);
                 drop(channel);
-                be(alone, &jail, ground, theirs)
+                be(alone, &jail, ground, ends, theirs)
             }
             Ok(Cloned::Parent { pid, pidfd }) => {
                 let ready = channel.set_read_timeout(Some(PATIENCE)).is_ok()
@@ -90,9 +97,9 @@ impl Cell {
                     ground,
                     entered,
                 };
-                (keep, ready.then_some(cell))
+                (keep, ends, ready.then_some(cell))
             }
-            Err(_) => (keep, None),
+            Err(_) => (keep, ends, None),
         }
     }
 
@@ -103,12 +110,11 @@ impl Cell {
     }
 
     /// Tells process 1 what it needs to know of the plan's task. Nothing when the task cannot be in here.
-    pub(crate) fn tell(mut self, plan: &Plan, given: &Given, ends: &Ends) -> Option<Told> {
+    pub(crate) fn tell(mut self, plan: &Plan, given: &Given) -> Option<Told> {
         let own = Own::take(self.fits(plan)?, given.bus.as_deref()).ok()?;
         let channel = &mut self.entered.channel;
         await_word(channel, READY)?;
-        let ends = ends.descriptors().into_iter();
-        let descriptors: Vec<BorrowedFd<'_>> = ends.chain(own.descriptors()).collect();
+        let descriptors: Vec<BorrowedFd<'_>> = own.descriptors().collect();
         let order = Order::encode(plan, given, &own)?;
         let length = (order.len() as u64).to_le_bytes();
         send(channel, &length, &descriptors).ok()?;
@@ -191,11 +197,20 @@ fn send(channel: &UnixStream, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io
 }
 
 /// Is process 1: never returns.
-fn be(alone: &SingleThreaded, jail: &Jail, ground: Ground, mut wrapper: UnixStream) -> ! {
+fn be(
+    alone: &SingleThreaded,
+    jail: &Jail,
+    ground: Ground,
+    ends: Ends,
+    mut wrapper: UnixStream,
+) -> ! {
     let prepared = init::stand_ready(&mut wrapper)
         .and_then(|()| jail::follow_the_host())
         .and_then(|()| jail::arrange(jail, ground.names(), None, &[]))
-        .and_then(|view| Ok((Seals::of(&view)?, view)));
+        .and_then(|view| {
+            privileges::bound(jail.profile)?;
+            Ok((Seals::of(&view)?, view))
+        });
     drop(ground);
     // Whoever waits for an answer finds that there is none.
     let Ok((seals, view)) = prepared else {
@@ -204,13 +219,7 @@ fn be(alone: &SingleThreaded, jail: &Jail, ground: Ground, mut wrapper: UnixStre
     let told = wrapper
         .write_all(&[READY])
         .and_then(|()| Order::receive(&mut wrapper));
-    let Ok(Order {
-        plan,
-        given,
-        ends,
-        own,
-    }) = told
-    else {
+    let Ok(Order { plan, given, own }) = told else {
         sandbox_sys::exit_now(1)
     };
     if !view.has_room_for(&own) || !seals.hold() || wrapper.write_all(&[FRESH]).is_err() {

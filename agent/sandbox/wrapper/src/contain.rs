@@ -60,7 +60,7 @@ pub(crate) fn start<K: Debug>(
     cell: Option<Cell>,
 ) -> (K, Result<Tree, Fault>) {
     // It looks at what it has while the cgroup is made.
-    let told = cell.and_then(|cell| cell.tell(plan, given, &ends));
+    let told = cell.and_then(|cell| cell.tell(plan, given));
     let leaf = match plan.steps().iter().find_map(|step| match step {
         Step::Cgroup { directory, limits } => Some(make_leaf(directory, limits)),
         _ => None,

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
@@ -26,28 +26,6 @@ pub(crate) struct FarEnds {
     pub(crate) stdout: File,
     pub(crate) stderr: File,
     pub(crate) fault: FaultReceiver,
-}
-
-impl Ends {
-    /// All of them, for another process.
-    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 4] {
-        [
-            self.stdin.as_fd(),
-            self.stdout.as_fd(),
-            self.stderr.as_fd(),
-            self.fault.as_fd(),
-        ]
-    }
-
-    /// Those of another process, in the order of [`Ends::descriptors`].
-    pub(crate) fn received([stdin, stdout, stderr, fault]: [OwnedFd; 4]) -> Self {
-        Self {
-            stdin,
-            stdout,
-            stderr,
-            fault: FaultSender::received(fault),
-        }
-    }
 }
 
 /// Makes both sides.

@@ -86,18 +86,7 @@ impl Failed {
     }
 }
 
-impl AsFd for FaultSender {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 impl FaultSender {
-    /// The end that another process has sent.
-    pub(crate) fn received(descriptor: OwnedFd) -> Self {
-        Self(descriptor)
-    }
-
     /// Says what failed and ends this process.
     pub(crate) fn fail(self, failed: Failed) -> ! {
         let Failed { step, errno, about } = failed;

@@ -40,6 +40,7 @@ use crate::ends::Ends;
 use crate::fault::Fault;
 use crate::launcher::Begun;
 use crate::reporting::ReportFile;
+use crate::spare::Ready;
 use crate::supervise::Supervisor;
 use crate::task::Given;
 
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     let alone = sanitise()?;
     let mut argument = std::env::args_os().nth(1).unwrap_or_default();
-    let mut cell = None;
+    let mut ready = None;
     if argument == OsStr::new(PROBE_ARGUMENT) {
         return probe::answer(&alone);
     }
@@ -77,14 +78,14 @@ fn run() -> io::Result<()> {
             }
             Some(Begun::Spare(spare)) => {
                 stand_alone()?;
-                spare.wait(&alone)?
+                spare.wait(&alone)?.map(|(plan, ready)| (plan, Some(ready)))
             }
             None => None,
         };
         let Some((plan, prepared)) = begun else {
             return Ok(());
         };
-        (argument, cell) = (plan, prepared);
+        (argument, ready) = (plan, prepared);
     }
     let Some(dir) = RunDir::of_plan(Path::new(&argument)) else {
         return Err(io::Error::other(
@@ -94,12 +95,13 @@ fn run() -> io::Result<()> {
 
     // The report's place on the disk first: from here on every failure has somewhere to go.
     let report = ReportFile::reserve(&dir)?;
-    let (report, content, output) = match prepare(&dir) {
+    let (report, content, output) = match prepare(&dir, ready) {
         Ok(Prepared {
             plan,
             given,
             supervisor,
             ends,
+            cell,
         }) => {
             let mounts = cell.as_ref().and_then(Cell::mounts);
             let keep = (report, supervisor, mounts);
@@ -158,15 +160,22 @@ struct Prepared {
     given: Given,
     supervisor: Supervisor,
     ends: Ends,
+    cell: Option<Cell>,
 }
 
 /// Reads and checks everything, and opens what the run needs, before anything is changed.
-fn prepare(dir: &RunDir) -> Result<Prepared, Fault> {
+fn prepare(dir: &RunDir, ready: Option<Ready>) -> Result<Prepared, Fault> {
     let plan = std::fs::read(dir.plan_path()).map_err(|error| Fault::new("read-plan", &error))?;
     let plan = Plan::decode(&plan).map_err(|error| Fault::new("read-plan", &error))?;
     let delivery = take_delivery()?;
     let environment = environment(&plan, &delivery);
-    let (supervisor, ends) = Supervisor::open(dir, &plan, delivery.stdin)?;
+    let ready = ready.map_or_else(Ready::now, Ok);
+    let Ready {
+        instruments,
+        ends,
+        cell,
+    } = ready.map_err(|error| Fault::new("prepare", &error))?;
+    let supervisor = Supervisor::open(dir, &plan, delivery.stdin, instruments)?;
     let given = Given {
         environment,
         arguments: delivery.arguments,
@@ -177,6 +186,7 @@ fn prepare(dir: &RunDir) -> Result<Prepared, Fault> {
         given,
         supervisor,
         ends,
+        cell,
     })
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn give_up(profile: Profile, user: Option<&User>) -> Result<(), Faile
     match profile {
         Profile::Host => become_user(user),
         Profile::Standard => {
-            drop_capabilities(|number| capabilities::KEPT.iter().any(|one| one.number == number))?;
+            drop_capabilities(profile)?;
             scope()?;
             // While this process may still do so without giving up set-user-id programs: `su` is
             // ordinary administration.
@@ -48,7 +48,7 @@ pub(crate) fn give_up(profile: Profile, user: Option<&User>) -> Result<(), Faile
         }
         Profile::Confined => {
             set_no_new_privs().map_err(about("no_new_privs"))?;
-            drop_capabilities(|_| false)?;
+            drop_capabilities(profile)?;
             read_only()?;
             become_user(user)?;
             sandbox_sys::drop_all_capabilities().map_err(io_about("capset"))?;
@@ -94,14 +94,26 @@ pub(crate) fn limit_open_files(count: u64) -> Result<(), Failed> {
     setrlimit(Resource::RLIMIT_NOFILE, count, count).map_err(Failed::at("limits"))
 }
 
-fn drop_capabilities(kept: impl Fn(u8) -> bool) -> Result<(), Failed> {
-    for number in (0..=capabilities::HIGHEST).filter(|number| !kept(*number)) {
+/// Has no later program of this process or its children have what the profile takes from tasks. The process
+/// itself keeps what it has.
+pub(crate) fn bound(profile: Profile) -> Result<(), Failed> {
+    let kept = |number: &u8| match profile {
+        Profile::Host => true,
+        Profile::Standard => capabilities::KEPT.iter().any(|one| one.number == *number),
+        Profile::Confined => false,
+    };
+    for number in (0..=capabilities::HIGHEST).filter(|number| !kept(number)) {
         let known = sandbox_sys::drop_from_bounding_set(number);
         if !known.map_err(io_about("bounding set"))? {
             // Numbers are given in turn: this kernel has none above either.
             break;
         }
     }
+    Ok(())
+}
+
+fn drop_capabilities(profile: Profile) -> Result<(), Failed> {
+    bound(profile)?;
     sandbox_sys::inherit_no_capabilities().map_err(io_about("capset"))
 }
 

@@ -12,6 +12,8 @@ use sandbox::{Jail, MAX_PLAN_PATH};
 use sandbox_sys::SingleThreaded;
 
 use crate::cell::Cell;
+use crate::ends::Ends;
+use crate::supervise::Instruments;
 
 /// A wrapper without a run.
 #[derive(Debug)]
@@ -20,21 +22,40 @@ pub(crate) struct Spare {
     socket: OwnedFd,
 }
 
+/// What a run need not wait for.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) instruments: Instruments,
+    pub(crate) ends: Ends,
+    pub(crate) cell: Option<Cell>,
+}
+
+impl Ready {
+    /// Without a cell, when there is a run already.
+    pub(crate) fn now() -> io::Result<Self> {
+        let (instruments, ends) = Instruments::make()?;
+        Ok(Self {
+            instruments,
+            ends,
+            cell: None,
+        })
+    }
+}
+
 impl Spare {
     /// One that will be told of its run through this socket, and whose task will most likely have this view.
     pub(crate) fn new(view: Vec<u8>, socket: OwnedFd) -> Self {
         Self { view, socket }
     }
 
-    /// Waits for the run: the path of its plan, and the cell. Nothing when there will be none.
-    pub(crate) fn wait(
-        self,
-        alone: &SingleThreaded,
-    ) -> io::Result<Option<(OsString, Option<Cell>)>> {
+    /// Waits for the run: the path of its plan, and what is ready for it. Nothing when there will be none.
+    pub(crate) fn wait(self, alone: &SingleThreaded) -> io::Result<Option<(OsString, Ready)>> {
         let Self { view, socket } = self;
-        let (socket, mut cell) = match Jail::decode(&view) {
-            Some(jail) => Cell::make(alone, jail, socket),
-            None => (socket, None),
+        let (instruments, ends) = Instruments::make()?;
+        let keep = (socket, instruments);
+        let ((socket, instruments), ends, mut cell) = match Jail::decode(&view) {
+            Some(jail) => Cell::make(alone, jail, ends, keep),
+            None => (keep, ends, None),
         };
         loop {
             let mut wait = vec![PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
@@ -55,7 +76,12 @@ impl Spare {
                 Ok((length, streams)) => {
                     take(&three(streams)?)?;
                     let plan = plan.get(..length).unwrap_or_default();
-                    return Ok(Some((OsStr::from_bytes(plan).to_owned(), cell)));
+                    let ready = Ready {
+                        instruments,
+                        ends,
+                        cell,
+                    };
+                    return Ok(Some((OsStr::from_bytes(plan).to_owned(), ready)));
                 }
                 Err(error)
                     if matches!(

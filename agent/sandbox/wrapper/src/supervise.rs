@@ -22,7 +22,7 @@ use sandbox_sys::End;
 
 use crate::bus::Door;
 use crate::contain::Tree;
-use crate::ends::{Ends, pair};
+use crate::ends::{Ends, FarEnds, pair};
 use crate::fault::{Fault, FaultReceiver};
 use crate::streams::{Capture, Feed};
 
@@ -59,11 +59,41 @@ enum Phase {
     Killed { pause: u16 },
 }
 
+/// What a supervisor needs of any run. The process hears signals through it only, from the moment it is made.
+#[derive(Debug)]
+pub(crate) struct Instruments {
+    signals: SignalFd,
+    timer: TimerFd,
+    far: FarEnds,
+}
+
+impl Instruments {
+    /// Makes them, and the ends that belong to the task's side.
+    pub(crate) fn make() -> io::Result<(Self, Ends)> {
+        let (ends, far) = pair()?;
+        let instruments = Self {
+            signals: signals()?,
+            timer: timer()?,
+            far,
+        };
+        Ok((instruments, ends))
+    }
+}
+
 impl Supervisor {
     /// Opens all that is needed before the task is started.
-    pub(crate) fn open(dir: &RunDir, plan: &Plan, input: Vec<u8>) -> Result<(Self, Ends), Fault> {
+    pub(crate) fn open(
+        dir: &RunDir,
+        plan: &Plan,
+        input: Vec<u8>,
+        instruments: Instruments,
+    ) -> Result<Self, Fault> {
         let failed = |error: io::Error| Fault::new("prepare", &error);
-        let (ends, far) = pair().map_err(failed)?;
+        let Instruments {
+            signals,
+            timer,
+            far,
+        } = instruments;
         let limit = plan.output_limit();
         let stdout = Capture::create(far.stdout, &dir.stdout(), limit).map_err(failed)?;
         let stderr = Capture::create(far.stderr, &dir.stderr(), limit).map_err(failed)?;
@@ -78,17 +108,16 @@ impl Supervisor {
             Some(socket) => Door::make(socket, dir.bus_path()).map_err(failed)?,
             None => None,
         };
-        let supervisor = Self {
-            signals: signals().map_err(failed)?,
+        Ok(Self {
+            signals,
             control,
-            timer: timer().map_err(failed)?,
+            timer,
             stdin: Feed::new(far.stdin, input),
             stdout,
             stderr,
             fault: far.fault,
             bus,
-        };
-        Ok((supervisor, ends))
+        })
     }
 
     /// The socket that stands for the message bus's.

@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use sandbox::{MAX_DELIVERY, Plan};
 
 use super::await_input;
-use crate::ends::Ends;
 use crate::jail::Own;
 use crate::task::Given;
 
@@ -23,7 +22,6 @@ const MAX_TEXT: usize = MAX_DELIVERY + (16 << 20);
 pub(super) struct Order {
     pub(super) plan: Plan,
     pub(super) given: Given,
-    pub(super) ends: Ends,
     pub(super) own: Own,
 }
 
@@ -38,7 +36,7 @@ struct Text {
 }
 
 impl Order {
-    /// The text. The descriptors that belong to it are those of the task's ends and of what is its own.
+    /// The text. The descriptors that belong to it are those of what is the task's own.
     pub(super) fn encode(plan: &Plan, given: &Given, own: &Own) -> Option<Vec<u8>> {
         let text = Text {
             plan: OsString::from_vec(plan.encode().ok()?),
@@ -54,7 +52,7 @@ impl Order {
     pub(super) fn receive(channel: &mut UnixStream) -> io::Result<Self> {
         await_input(channel)?;
         let mut length = [0; 8];
-        let (read, mut descriptors) = sandbox_sys::receive(channel.as_fd(), &mut length)?;
+        let (read, descriptors) = sandbox_sys::receive(channel.as_fd(), &mut length)?;
         let length = usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX);
         if read != 8 || length > MAX_TEXT {
             return Err(malformed());
@@ -68,8 +66,6 @@ impl Order {
             environment,
             arguments,
         } = Text::decode(&text).ok_or_else(malformed)?;
-        let of_task: Vec<_> = descriptors.drain(..descriptors.len().min(4)).collect();
-        let ends = <[OwnedFd; 4]>::try_from(of_task).map_err(|_| malformed())?;
         let places = places.into_iter().map(PathBuf::from).collect();
         let own = Own::from_parts(places, bus, descriptors).ok_or_else(malformed)?;
         Ok(Self {
@@ -79,7 +75,6 @@ impl Order {
                 arguments,
                 bus: None,
             },
-            ends: Ends::received(ends),
             own,
         })
     }
