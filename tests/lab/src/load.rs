@@ -6,9 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 use lab::generator::{Asker, Counts, Fleet};
 use lab::{Lab, wait_until};
@@ -20,6 +21,9 @@ const CONTROLLER: &str = "load-controller";
 
 /// How long all sessions may take: several times the worst that two busy cores have shown.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(600);
+
+/// How often the fleet is looked at while it comes back; it tells its numbers no oftener.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArguments {
@@ -95,7 +99,7 @@ pub(crate) fn load(arguments: &LoadArguments) -> Result<ExitCode> {
             lab.dir().join(lab::ENVIRONMENT_FILE).display()
         ));
         while !stop() {
-            std::thread::park_timeout(Duration::from_millis(200));
+            thread::park_timeout(Duration::from_millis(200));
         }
     }
     asker.end();
@@ -122,15 +126,31 @@ fn outage(
     say(&format!(
         "killed         {name}; ready again after {ready:.2} s"
     ));
-    let round = asker.ask()?;
+    let wanted = u64::try_from(agents)?;
+    let mut all = Duration::ZERO;
+    // Asking comes in rounds, and takes until the next one when the last agent is back: so look meanwhile.
+    let round = thread::scope(|scope| {
+        let asking = scope.spawn(|| asker.ask());
+        while !asking.is_finished() {
+            if fleet.counts().connected < wanted {
+                all = begun.elapsed();
+            }
+            thread::park_timeout(LOOK);
+        }
+        asking.join()
+    });
+    let round = round.map_err(|_| anyhow!("the asking thread has panicked"))??;
     let addressed = begun.elapsed().as_secs_f64();
-    connected(fleet, agents, stop)?;
-    let all = begun.elapsed().as_secs_f64().max(addressed);
+    if fleet.counts().connected < wanted {
+        connected(fleet, agents, stop)?;
+        all = begun.elapsed();
+    }
     let after = fleet.counts();
     say(&format!(
-        "back           all {} answered {addressed:.1} s after the kill and were connected after \
-         {all:.1} s; {} new sessions, {} attempts led nowhere, {} asked again",
+        "back           all {} connected {:.1} s after the kill, and had answered after \
+         {addressed:.1} s; {} new sessions, {} attempts led nowhere, {} asked again",
         round.answered,
+        all.as_secs_f64(),
         after.opened - before.opened,
         after.failed - before.failed,
         round.asked_again
