@@ -147,8 +147,8 @@ fn outage(
     }
     let after = fleet.counts();
     say(&format!(
-        "back           all {} connected {:.1} s after the kill, and had answered after \
-         {addressed:.1} s; {} new sessions, {} attempts led nowhere, {} asked again",
+        "back           all {} answered {addressed:.1} s after the kill and were connected after \
+         {:.1} s; {} new sessions, {} attempts led nowhere, {} asked again",
         round.answered,
         all.as_secs_f64(),
         after.opened - before.opened,
