@@ -233,7 +233,7 @@ impl Leaf {
     /// When that fails, or processes are still there after `patience`.
     pub fn reclaim(self, patience: Duration) -> Result<(), CgroupError> {
         let start = Instant::now();
-        while self.populated()? {
+        while self.populated()? || !self.removed()? {
             // Again each time: a process that was frozen or being moved is caught by the next.
             self.kill()?;
             if start.elapsed() > patience {
@@ -254,7 +254,7 @@ impl Leaf {
                 }
             }
         }
-        self.remove()
+        Ok(())
     }
 
     /// Removes the empty cgroup, with the cgroups that the task made below it.
@@ -268,6 +268,20 @@ impl Leaf {
                 source,
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes it unless it is not empty: a process was born in it a moment ago, by one outside of it that
+    /// the kernel is still to kill.
+    fn removed(&self) -> Result<bool, CgroupError> {
+        match remove_below(&self.directory) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
+            Err(source) => Err(CgroupError::Remove {
+                path: self.directory.clone(),
+                source,
+            }),
         }
     }
 

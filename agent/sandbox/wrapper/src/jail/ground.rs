@@ -26,6 +26,7 @@ pub(crate) struct Ground {
     mounts: File,
     names: Names,
     found: Vec<Found>,
+    host_name: Option<String>,
 }
 
 /// What is at a place: device and inode number, and where it leads if it is a link. The number cannot pass to
@@ -46,6 +47,7 @@ impl Ground {
             mounts,
             found: found(&names)?,
             names,
+            host_name: host_name(),
         })
     }
 
@@ -57,7 +59,8 @@ impl Ground {
     /// Whether the view would come out the same now. To be asked once, and by who has heard nothing of mounts.
     pub(crate) fn stands(self, jail: &Jail) -> bool {
         let same = Names::find(jail).is_ok_and(|names| names == self.names)
-            && found(&self.names).is_ok_and(|found| found == self.found);
+            && found(&self.names).is_ok_and(|found| found == self.found)
+            && host_name() == self.host_name;
         // Last: what is found depends on mounts.
         let mut wait = [PollFd::new(self.mounts.as_fd(), PollFlags::POLLPRI)];
         same && poll(&mut wait, PollTimeout::ZERO) == Ok(0)
@@ -67,6 +70,11 @@ impl Ground {
     pub(crate) fn waits_on(&self) -> BorrowedFd<'_> {
         self.mounts.as_fd()
     }
+}
+
+/// A `confined` task has a copy of it.
+fn host_name() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/hostname").ok()
 }
 
 fn found(names: &Names) -> Result<Vec<Found>, Failed> {
