@@ -151,6 +151,7 @@ impl Driver {
                 session,
                 broker,
                 kind,
+                started,
                 address,
                 exit,
             } => {
@@ -173,7 +174,8 @@ impl Driver {
                     told: false,
                 };
                 self.connected.insert(session, connected);
-                self.node.link_connected(now, session, broker, kind);
+                self.node
+                    .link_connected(now, session, broker, kind, started);
             }
             Input::Message { session, message } => self.message(now, session, message),
             Input::LinkFrame { session, frame } => {

@@ -36,6 +36,8 @@ pub(crate) enum Input {
         session: SessionId,
         broker: Certname,
         kind: LinkKind,
+        /// Of the hello; nothing tells those apart that we have dialled.
+        started: u64,
         /// Nothing when we have dialled it.
         address: Option<SocketAddr>,
         exit: Exit,

@@ -126,6 +126,7 @@ async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
             } else {
                 LinkKind::Down
             },
+            started,
             address: Some(address),
             exit: Exit::Session(Arc::clone(&outbox)),
         },

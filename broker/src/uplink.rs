@@ -35,6 +35,7 @@ pub(crate) async fn run(
                     session,
                     broker: welcome.broker,
                     kind: LinkKind::Up,
+                    started: 0,
                     address: None,
                     exit: Exit::Uplink(handle.clone()),
                 }

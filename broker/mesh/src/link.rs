@@ -45,6 +45,8 @@ pub enum Misbehaved {
 pub(crate) struct Link {
     pub(crate) broker: Certname,
     pub(crate) kind: LinkKind,
+    /// Of the hello.
+    pub(crate) started: u64,
     /// The epoch of the snapshot that we have sent on it; nothing on a link that gets none.
     pub(crate) published: Option<u64>,
     received: Received,
@@ -71,10 +73,16 @@ enum Received {
 }
 
 impl Link {
-    pub(crate) fn new(broker: Certname, kind: LinkKind, published: Option<u64>) -> Self {
+    pub(crate) fn new(
+        broker: Certname,
+        kind: LinkKind,
+        started: u64,
+        published: Option<u64>,
+    ) -> Self {
         Self {
             broker,
             kind,
+            started,
             published,
             received: Received::Nothing,
             clients: HashSet::new(),

@@ -139,14 +139,17 @@ impl Node {
         self.publish();
     }
 
-    /// A session with another broker is open. `broker` is the certname of its certificate. A link
-    /// that the same broker dialled before is closed, since its dialler has given it up.
+    /// A session with another broker is open. `broker` is the certname of its certificate, `started` that
+    /// of its hello, or the same for all that we dial ourselves, which come in their order. Of two links
+    /// that the same broker has dialled the one that started later stays, or else the later arrival: the
+    /// dialler has given the other one up.
     pub fn link_connected(
         &mut self,
         now: u64,
         session: SessionId,
         broker: Certname,
         kind: LinkKind,
+        started: u64,
     ) {
         if self.config.role == Role::Compiler && kind != LinkKind::Up {
             self.close(
@@ -156,12 +159,20 @@ impl Node {
             );
             return;
         }
-        let earlier: Vec<SessionId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.kind == kind && link.broker == broker)
-            .map(|(session, _)| *session)
-            .collect();
+        let same = |link: &Link| link.kind == kind && link.broker == broker;
+        let mut others = self.links.values();
+        if others.any(|link| same(link) && link.started > started) {
+            // No reason to stay away for long: when the clock of a broker was set back and this link is
+            // the living one after all, it is taken as soon as the other is found dead.
+            self.close(
+                session,
+                GoodbyeCode::Unavailable,
+                "a link of the same broker is open that started later",
+            );
+            return;
+        }
+        let others = self.links.iter().filter(|(_, link)| same(link));
+        let earlier: Vec<SessionId> = others.map(|(session, _)| *session).collect();
         for link in earlier {
             self.close(
                 link,
@@ -178,7 +189,7 @@ impl Node {
             self.send_snapshot(session, epoch);
         }
         self.links
-            .insert(session, Link::new(broker, kind, published));
+            .insert(session, Link::new(broker, kind, started, published));
         if self.config.role == Role::Compiler {
             self.uplinks.add(session);
             self.send_waiting(now);

@@ -279,6 +279,25 @@ fn a_broker_that_dials_again_replaces_its_old_link() {
 }
 
 #[test]
+fn a_link_that_started_before_the_open_one_is_not_taken_however_late_it_is_heard_of() {
+    let mut node = primary_with_compiler();
+    let mut connect = |session, started| {
+        let compiler = "compiler".parse().unwrap();
+        node.link_connected(0, session, compiler, LinkKind::Down, started);
+        let closed = outputs(&mut node).into_iter().map(|output| match output {
+            Output::Close { session, code, .. } => (session, code),
+            other => panic!("no close: {other:?}"),
+        });
+        let closed: Vec<_> = closed.collect();
+        assert_eq!(node.sizes().links, 1);
+        closed
+    };
+    assert_eq!(connect(A, 7), [(LINK, GoodbyeCode::Superseded)]);
+    assert_eq!(connect(B, 6), [(B, GoodbyeCode::Unavailable)]);
+    assert_eq!(connect(OTHER_LINK, 7), [(A, GoodbyeCode::Superseded)]);
+}
+
+#[test]
 fn the_end_of_a_link_is_the_end_of_what_it_announced() {
     let mut node = primary_with_compiler();
     node.link_disconnected(0, LINK);

@@ -53,7 +53,7 @@ pub(crate) fn connect(node: &mut Node, session: SessionId, who: &str, started: u
 }
 
 pub(crate) fn link(node: &mut Node, session: SessionId, broker: &str, kind: LinkKind) {
-    node.link_connected(0, session, broker.parse().unwrap(), kind);
+    node.link_connected(0, session, broker.parse().unwrap(), kind, 0);
 }
 
 pub(crate) fn say(node: &mut Node, session: SessionId, message: Message) {

@@ -13,6 +13,7 @@ impl World {
         self.brokers.push(Broker {
             certname: name.parse().unwrap(),
             role,
+            started: 0,
             node: None,
         });
         self.brokers.len() - 1
@@ -51,6 +52,15 @@ impl World {
         }
         self.note(|| format!("broker {broker} crashes"));
         let end = End::Broker(broker);
+        let connections = &self.connections;
+        self.queue.retain(|_, event| match event {
+            Event::Arrive {
+                connection,
+                side,
+                item: Item::Hello,
+            } => connections[*connection].ends[*side] != end,
+            _ => true,
+        });
         for index in 0..self.connections.len() {
             let ends = self.connections[index].ends;
             if ends.contains(&end) {

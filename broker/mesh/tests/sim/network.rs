@@ -15,7 +15,10 @@ impl World {
             Item::Hello | Item::Welcome => true,
             _ => connection.open[side],
         };
-        if connection.cut || !fits {
+        // A broker may have taken a hello before the cut, and get to handling it behind that of the next
+        // connection.
+        let late = matches!((&item, connection.ends[0]), (Item::Hello, End::Broker(_)));
+        if (connection.cut && !late) || !fits {
             self.lose(index, &item);
             return;
         }
@@ -30,6 +33,9 @@ impl World {
             (_, Item::Goodbye) => self.ended(index, side),
             (End::Broker(broker), Item::Hello) => {
                 self.connections[index].open[1] = true;
+                if self.connections[index].cut {
+                    self.notice_later(index, 1);
+                }
                 self.send(index, 0, Item::Welcome);
                 match peer {
                     End::Client(client) => {
@@ -44,9 +50,13 @@ impl World {
                             Role::Primary => LinkKind::Peer,
                             Role::Compiler => LinkKind::Down,
                         };
+                        let newer = self.newer(index);
                         self.with_node(broker, |node, now| {
-                            node.link_connected(now, session, certname, kind);
+                            node.link_connected(now, session, certname, kind, started);
                         });
+                        if self.newer(index) != newer {
+                            self.fail(format!("link #{index} has closed a newer one"));
+                        }
                     }
                 }
             }
@@ -55,7 +65,7 @@ impl World {
                 let End::Broker(peer) = peer else { return };
                 let certname = self.brokers[peer].certname.clone();
                 self.with_node(broker, |node, now| {
-                    node.link_connected(now, session, certname, LinkKind::Up);
+                    node.link_connected(now, session, certname, LinkKind::Up, 0);
                 });
             }
             (End::Broker(broker), Item::Message(message)) => {
@@ -280,7 +290,10 @@ impl World {
             return;
         }
         if self.reachable(from, to) {
-            let index = self.open([End::Broker(from), End::Broker(to)], 0);
+            let dialler = &mut self.brokers[from];
+            dialler.started = (1_000_000 + self.now).max(dialler.started + 1);
+            let started = dialler.started;
+            let index = self.open([End::Broker(from), End::Broker(to)], started);
             self.dials[dial].connection = Some(index);
         } else {
             let at = self.now + self.random.between(1000, 5000);
@@ -314,15 +327,22 @@ impl World {
             if notices {
                 // Also an end that waits for a welcome gives up in time.
                 self.connections[index].open[side] |= side == 0;
-                let at = self.now + self.random.between(1, IDLE_TIMEOUT);
-                self.schedule(
-                    at,
-                    Event::Lost {
-                        connection: index,
-                        side,
-                    },
-                );
+                self.notice_later(index, side);
             }
         }
+    }
+
+    /// One end notices some time later that a connection is cut.
+    fn notice_later(&mut self, connection: usize, side: usize) {
+        let at = self.now + self.random.between(1, IDLE_TIMEOUT);
+        self.schedule(at, Event::Lost { connection, side });
+    }
+
+    /// The open links between the same brokers that were dialled after this one.
+    fn newer(&self, index: usize) -> Vec<usize> {
+        let (before, ends) = (index + 1, self.connections[index].ends);
+        let newer = self.connections.iter().enumerate().skip(before);
+        let newer = newer.filter(|(_, other)| other.ends == ends && other.open[1]);
+        newer.map(|(index, _)| index).collect()
     }
 }

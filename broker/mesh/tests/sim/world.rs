@@ -47,6 +47,8 @@ pub(crate) struct World {
 pub(crate) struct Broker {
     pub certname: Certname,
     pub role: Role,
+    /// The start of the last session that it has dialled.
+    pub started: u64,
     /// Nothing while it is down.
     pub node: Option<Node>,
 }
