@@ -111,8 +111,8 @@ pub(crate) struct Controller {
     max_message: usize,
     composer: Composer,
     mesh: Mesh,
-    /// Changes of an inventory that is still on its way.
-    early_news: Vec<InventoryChange>,
+    /// What has changed of an inventory that is still on its way: the last word about each node.
+    early_news: BTreeMap<Certname, InventoryChange>,
     fleet: Fleet,
     jobs: BTreeMap<JobId, ActiveJob>,
     /// Jobs with nodes that may be started, in turn.
@@ -175,6 +175,8 @@ enum Mesh {
     Asked {
         at: u64,
         since: u64,
+        /// The requests of this session: an answer may be to any of them, and to none of an earlier one.
+        requests: Vec<MessageId>,
     },
     /// Connected, and told who else is.
     Known {
@@ -226,7 +228,7 @@ impl Controller {
             settings,
             composer,
             mesh: Mesh::Down { since: now.mono },
-            early_news: Vec::new(),
+            early_news: BTreeMap::new(),
             fleet: Fleet::default(),
             jobs: BTreeMap::new(),
             rotation: VecDeque::new(),
@@ -315,11 +317,19 @@ impl Controller {
         self.mesh = Mesh::Asked {
             at: now.mono,
             since: now.mono,
+            requests: Vec::new(),
         };
         self.early_news.clear();
-        self.output
-            .messages
-            .extend(self.composer.inventory_request());
+        self.ask_for_inventory();
+    }
+
+    fn ask_for_inventory(&mut self) {
+        if let Mesh::Asked { requests, .. } = &mut self.mesh
+            && let Some(request) = self.composer.inventory_request()
+        {
+            requests.push(request.envelope.id);
+            self.output.messages.push(request);
+        }
     }
 
     /// The orchestrator has lost its broker.

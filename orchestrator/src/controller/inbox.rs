@@ -15,8 +15,7 @@ use super::{Controller, Key, Mesh, Now};
 use crate::outcome::{Outcome, Reason};
 use crate::store::{Change, Lookup};
 
-/// How many changes of the inventory may be kept while the inventory itself is on its way: more than a
-/// fleet of fifty thousand has within the seconds that this takes.
+/// Of how many nodes changes are kept while the inventory itself is on its way: more than brokers take in.
 const EARLY_NEWS: usize = 256 * 1024;
 
 impl Controller {
@@ -46,7 +45,13 @@ impl Controller {
         let Some(response) = read::<InventoryResponse>(message) else {
             return;
         };
-        if matches!(self.mesh, Mesh::Down { .. }) {
+        // One that is known is kept up to date by what changes; an answer that comes behind that, to a request
+        // that was repeated or is of an earlier session, may be older.
+        let awaited = match (&self.mesh, &message.envelope.in_reply_to) {
+            (Mesh::Asked { requests, .. }, Some(request)) => requests.contains(request),
+            _ => false,
+        };
+        if !awaited {
             return;
         }
         self.mesh = Mesh::Known { since: now.mono };
@@ -65,7 +70,7 @@ impl Controller {
             self.came(now, &certname);
         }
         let early = std::mem::take(&mut self.early_news);
-        self.changed(now, early);
+        self.changed(now, early.into_values().collect());
     }
 
     fn inventory_update(&mut self, now: Now, message: &Message) {
@@ -78,18 +83,26 @@ impl Controller {
         match self.mesh {
             Mesh::Known { .. } => self.changed(now, update.changes),
             // A large inventory travels on a stream of its own, where what is news after it overtakes it.
-            Mesh::Asked { .. } if self.early_news.len() < EARLY_NEWS => {
-                self.early_news.extend(update.changes);
-            }
-            Mesh::Asked { .. } => {
-                // The next inventory has all of it.
-                self.early_news.clear();
-                self.output
-                    .messages
-                    .extend(self.composer.inventory_request());
-            }
+            Mesh::Asked { .. } => update.changes.into_iter().for_each(|c| self.keep_early(c)),
             Mesh::Down { .. } => {}
         }
+    }
+
+    /// Keeps the last word about a node until the inventory is there.
+    fn keep_early(&mut self, mut change: InventoryChange) {
+        if change.client.client_type() != &ClientType::agent() {
+            return;
+        }
+        let certname = change.client.certname();
+        let before = self.early_news.get(certname).map(|before| before.change);
+        if before.is_none() && self.early_news.len() >= EARLY_NEWS {
+            tracing::warn!(%certname, "more nodes change than there can be: not looked at");
+            return;
+        }
+        if change.change == InventoryChange::MOVED && before == Some(InventoryChange::CAME) {
+            change.change = InventoryChange::CAME;
+        }
+        self.early_news.insert(certname.clone(), change);
     }
 
     fn changed(&mut self, now: Now, changes: Vec<InventoryChange>) {

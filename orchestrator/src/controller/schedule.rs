@@ -131,9 +131,7 @@ impl Controller {
             && now.mono.saturating_sub(*at) >= INVENTORY_ANSWER
         {
             *at = now.mono;
-            self.output
-                .messages
-                .extend(self.composer.inventory_request());
+            self.ask_for_inventory();
         }
         if let Mesh::Down { since } | Mesh::Asked { since, .. } = self.mesh
             && now.mono.saturating_sub(since) >= self.settings.pcp_timeout

@@ -162,6 +162,45 @@ fn news_that_overtakes_the_inventory_is_not_lost() {
 }
 
 #[test]
+fn an_inventory_that_was_asked_for_twice_is_not_taken_back_by_the_later_answer() {
+    let mut world = World::new(&["a", "b"]);
+    world.toggle("b");
+    world.connect();
+    world.deliver_to_mesh(0);
+    world.pass(5_000);
+    // Both answers are on their way, and the node comes and goes and comes meanwhile.
+    world.deliver_to_mesh(0);
+    for _ in 0..3 {
+        world.toggle("b");
+    }
+    assert_eq!(world.to_orchestrator.len(), 5);
+    for _ in 0..3 {
+        world.deliver_to_orchestrator(2);
+    }
+    assert_eq!(world.controller.early_news.len(), 1);
+    world.settle();
+    world.submit(1, &["b"], false);
+    assert_eq!(world.state(1).1, [NodeState::Running]);
+}
+
+#[test]
+fn an_inventory_of_an_earlier_session_is_not_taken_for_that_of_the_next() {
+    let mut world = World::new(&["a", "b"]);
+    world.toggle("b");
+    world.connect();
+    world.deliver_to_mesh(0);
+    let late = world.to_orchestrator.remove(0);
+    world.disconnect();
+    world.toggle("b");
+    world.connect();
+    world.to_orchestrator.insert(0, late);
+    world.deliver_to_orchestrator(0);
+    world.settle();
+    world.submit(1, &["b"], false);
+    assert_eq!(world.state(1).1, [NodeState::Running]);
+}
+
+#[test]
 fn a_node_that_just_went_is_waited_for() {
     let mut world = World::new(&["a", "b"]);
     world.connect();

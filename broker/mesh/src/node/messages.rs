@@ -317,7 +317,11 @@ impl Node {
         let Some(request) = request.filter(|r| r.query.len() <= MAX_QUERY) else {
             return Some(self.refuse(now, session, envelope, ErrorKind::Undecodable));
         };
-        // Every request replaces the subscription before it.
+        // Every request replaces the subscription before it. What that has not told yet is told now: the
+        // answer may be overtaken, and its reader must not take an older word for the last one.
+        if self.subscriptions.due().is_some() {
+            self.send_updates();
+        }
         self.subscriptions.cancel(session);
         let with_places = envelope.flags.contains(Flags::PLACES);
         let query = Query::new(request.query);

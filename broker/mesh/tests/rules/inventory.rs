@@ -294,6 +294,33 @@ fn a_client_that_does_not_take_its_answer_is_closed() {
 }
 
 #[test]
+fn whoever_asks_again_is_told_first_what_was_not_told_yet() {
+    let mut node = node(Role::Primary);
+    connect(&mut node, CONTROLLER, "c/controller", 1);
+    let asks = question(r#"{"query":["pcp://*/agent"],"subscribe":true}"#);
+    say(&mut node, CONTROLLER, asks.clone());
+    outputs(&mut node);
+    connect(&mut node, A, "a/agent", 2);
+    say(&mut node, CONTROLLER, asks);
+    let told: Vec<_> = outputs(&mut node)
+        .into_iter()
+        .map(|output| match output {
+            Output::Send { message, .. } => {
+                let body = String::from_utf8(message.body.to_vec()).unwrap();
+                (message.envelope.message_type, body)
+            }
+            other => panic!("no message: {other:?}"),
+        })
+        .collect();
+    let [(update, change), (response, _)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(*update, pcp::body::inventory_update());
+    assert!(change.contains("pcp://a/agent"), "{change}");
+    assert_eq!(*response, pcp::body::inventory_response());
+}
+
+#[test]
 fn subscriptions_are_bounded() {
     let mut node = node(Role::Primary);
     let subscribe = r#"{"query":["pcp://*/agent"],"subscribe":true}"#;
