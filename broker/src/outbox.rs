@@ -210,8 +210,7 @@ impl Outbox {
         }
         waiting.whole_bytes = 0;
         Some(Ready {
-            // The writer goes with its buffer, which would else stay as large as it ever was.
-            bytes: mem::take(&mut waiting.frames).take(),
+            bytes: waiting.frames.take(),
             large: mem::take(&mut waiting.large),
             pong: waiting.pong.take(),
             ping: mem::take(&mut waiting.ping),

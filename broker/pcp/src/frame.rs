@@ -9,6 +9,7 @@
 //! [`INLINE_LIMIT`]: crate::message::INLINE_LIMIT
 
 use std::fmt;
+use std::mem;
 use std::str::FromStr;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -202,6 +203,10 @@ impl FrameReader {
 impl FrameWriter {
     /// Adds a frame.
     pub fn push(&mut self, frame: &Frame) {
+        if let Frame::Message(message) = frame {
+            // All at once, and no more than it takes: it is a buffer's only frame more often than not.
+            self.buffer.reserve(HEADER + message.size());
+        }
         let start = self.buffer.len();
         self.buffer.put_bytes(0, HEADER);
         let kind = encode(frame, &mut self.buffer);
@@ -225,9 +230,10 @@ impl FrameWriter {
         self.buffer.is_empty()
     }
 
-    /// Takes everything out, to be written.
+    /// Takes everything out, to be written. Nothing is kept for what comes next: the buffer would stay as
+    /// large as it ever was, and a buffer that is shared costs more than a new one.
     pub fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        mem::take(&mut self.buffer).freeze()
     }
 }
 

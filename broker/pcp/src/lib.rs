@@ -15,6 +15,7 @@ pub mod greeting;
 pub mod link;
 pub mod message;
 pub mod session;
+mod text;
 pub mod uri;
 pub mod v1;
 pub mod v2;

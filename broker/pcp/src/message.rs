@@ -1,11 +1,11 @@
 //! A PCP message: an envelope that brokers route by, and a body that they never read.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
+use crate::text::Text;
 use crate::uri::{Certname, ClientType, Target, Uri, UriError};
 use crate::wire::{Reader, Truncated, put_short};
 
@@ -32,13 +32,29 @@ const HAS_IN_REPLY_TO: u8 = 1 << 7;
 /// The prefix of every message type that PCP and PXP define.
 pub const TYPE_PREFIX: &str = "http://puppetlabs.com/";
 
+/// The message types of PXP and PCP that nearly all messages have.
+const MESSAGE_TYPES: [&str; 12] = [
+    "http://puppetlabs.com/rpc_blocking_request",
+    "http://puppetlabs.com/rpc_blocking_response",
+    "http://puppetlabs.com/rpc_non_blocking_request",
+    "http://puppetlabs.com/rpc_non_blocking_response",
+    "http://puppetlabs.com/rpc_provisional_response",
+    "http://puppetlabs.com/rpc_outcome_acknowledgement",
+    "http://puppetlabs.com/rpc_error_message",
+    "http://puppetlabs.com/rpc_output",
+    "http://puppetlabs.com/error_message",
+    "http://puppetlabs.com/inventory_request",
+    "http://puppetlabs.com/inventory_response",
+    "http://puppetlabs.com/inventory_update",
+];
+
 /// A message's id, chosen by its sender.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub Uuid);
 
 /// What a message is, as PCP writes it: `http://puppetlabs.com/rpc_non_blocking_request`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageType(Arc<str>);
+pub struct MessageType(Text);
 
 /// Properties of a message that are neither address nor body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -120,7 +136,7 @@ impl MessageType {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"_.:/-".contains(&b));
         if fits {
-            Ok(Self(text.into()))
+            Ok(Self(Text::of(text, &MESSAGE_TYPES)))
         } else {
             Err(DecodeError::MessageType)
         }
@@ -129,19 +145,23 @@ impl MessageType {
     /// The type `http://puppetlabs.com/<name>`. Meant for the names that PCP and PXP define.
     #[must_use]
     pub fn of(name: &'static str) -> Self {
-        Self(format!("{TYPE_PREFIX}{name}").into())
+        let known = |known: &&&str| known.strip_prefix(TYPE_PREFIX) == Some(name);
+        Self(match MESSAGE_TYPES.iter().find(known) {
+            Some(known) => Text::Known(known),
+            None => Text::Other(format!("{TYPE_PREFIX}{name}").into()),
+        })
     }
 
     /// The part behind `http://puppetlabs.com/`, or nothing for a foreign type.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.0.strip_prefix(TYPE_PREFIX)
+        self.as_str().strip_prefix(TYPE_PREFIX)
     }
 
     /// The whole type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
@@ -229,7 +249,7 @@ impl Message {
         } else {
             Some(MessageId(Uuid::from_bytes(reader.array()?)))
         };
-        let message_type = MessageType::parse(text(&reader.short()?)?)?;
+        let message_type = reader.short(|bytes| MessageType::parse(text(bytes)?))??;
         let sender = read_uri(&mut reader)?.ok_or(DecodeError::Uri(UriError::Certname))?;
         let target = read_uri(&mut reader)?.map_or(Target::Broker, Target::Client);
         let flags = Flags(flags & !HAS_IN_REPLY_TO);
@@ -260,17 +280,27 @@ pub(crate) fn put_uri(out: &mut BytesMut, uri: &Uri) {
 
 /// Reads a certname and a client type; nothing when both are empty.
 pub(crate) fn read_uri(reader: &mut Reader) -> Result<Option<Uri>, DecodeError> {
-    let certname = reader.short()?;
-    let client_type = reader.short()?;
-    if certname.is_empty() && client_type.is_empty() {
-        return Ok(None);
+    let certname = reader.short(|bytes| match bytes {
+        [] => Ok(None),
+        bytes => Certname::parse(text(bytes)?)
+            .map(Some)
+            .map_err(DecodeError::Uri),
+    })??;
+    let client_type = reader.short(|bytes| match bytes {
+        [] => Ok(None),
+        bytes => ClientType::parse(text(bytes)?)
+            .map(Some)
+            .map_err(DecodeError::Uri),
+    })??;
+    match (certname, client_type) {
+        (Some(certname), Some(client_type)) => Ok(Some(Uri::new(certname, client_type))),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(DecodeError::Uri(UriError::Certname)),
+        (Some(_), None) => Err(DecodeError::Uri(UriError::ClientType)),
     }
-    let certname = Certname::parse(text(&certname)?).map_err(DecodeError::Uri)?;
-    let client_type = ClientType::parse(text(&client_type)?).map_err(DecodeError::Uri)?;
-    Ok(Some(Uri::new(certname, client_type)))
 }
 
-fn text(bytes: &Bytes) -> Result<&str, DecodeError> {
+fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError::Text)
 }
 
@@ -288,7 +318,7 @@ impl fmt::Debug for MessageId {
 
 impl fmt::Display for MessageType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name().unwrap_or(&self.0))
+        f.write_str(self.name().unwrap_or(self.as_str()))
     }
 }
 

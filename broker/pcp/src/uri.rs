@@ -6,11 +6,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, de};
 
+use crate::text::Text;
+
 /// The longest certname: the limit of a host name, which is what certnames are in practice.
 pub const MAX_CERTNAME: usize = 255;
 
 /// The longest client type. The ones in use (`agent`, `orchestrator`, `controller`) are far shorter.
 pub const MAX_CLIENT_TYPE: usize = 64;
+
+/// The client types that are in use.
+const CLIENT_TYPES: [&str; 4] = ["agent", "orchestrator", "controller", "server"];
 
 const SCHEME: &str = "pcp://";
 
@@ -20,7 +25,7 @@ pub struct Certname(Arc<str>);
 
 /// What kind of peer a client is on its node. `server` is a broker and may not be claimed by clients.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientType(Arc<str>);
+pub struct ClientType(Text);
 
 /// The address of one connected client.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,7 +110,7 @@ impl ClientType {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if fits {
-            Ok(Self(text.into()))
+            Ok(Self(Text::of(text, &CLIENT_TYPES)))
         } else {
             Err(UriError::ClientType)
         }
@@ -114,31 +119,31 @@ impl ClientType {
     /// The type of agents.
     #[must_use]
     pub fn agent() -> Self {
-        Self("agent".into())
+        Self(Text::Known("agent"))
     }
 
     /// The type of orchestrators.
     #[must_use]
     pub fn orchestrator() -> Self {
-        Self("orchestrator".into())
+        Self(Text::Known("orchestrator"))
     }
 
     /// The type of brokers on a link. Reserved: see [`crate::session::ServerSession`].
     #[must_use]
     pub fn server() -> Self {
-        Self("server".into())
+        Self(Text::Known("server"))
     }
 
     /// Whether this is the reserved type of brokers.
     #[must_use]
     pub fn is_server(&self) -> bool {
-        &*self.0 == "server"
+        self.as_str() == "server"
     }
 
     /// The client type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
@@ -277,7 +282,7 @@ impl fmt::Display for Certname {
 
 impl fmt::Display for ClientType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

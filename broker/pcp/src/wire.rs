@@ -37,13 +37,12 @@ impl Reader {
         Ok(array)
     }
 
-    /// At most 255 bytes, preceded by their number.
-    pub(crate) fn short(&mut self) -> Result<Bytes, Truncated> {
+    /// What `read` makes of at most 255 bytes, preceded by their number.
+    pub(crate) fn short<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Result<T, Truncated> {
         let length = usize::from(self.u8()?);
-        if self.0.len() < length {
-            return Err(Truncated);
-        }
-        Ok(self.0.split_to(length))
+        let value = read(self.0.get(..length).ok_or(Truncated)?);
+        self.0.advance(length);
+        Ok(value)
     }
 
     /// Everything that is left.
