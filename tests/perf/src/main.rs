@@ -7,6 +7,7 @@ mod baseline;
 mod controller;
 mod estate;
 mod fleet;
+mod hostile;
 mod idle;
 mod jobs;
 mod latency;
@@ -54,6 +55,8 @@ enum Figure {
     Latency,
     /// Broker memory and CPU a connected agent, connections a second, fan-out with acknowledgement.
     Connections,
+    /// Broker memory for peers that finish nothing.
+    Hostile,
     /// Broker CPU a routed message, through one broker and two.
     Routing,
     /// From a broker's start to its readiness.
@@ -99,6 +102,9 @@ fn main() -> Result<()> {
     drop(lab);
     if wanted(Figure::Connections) {
         runtime.block_on(fleet::measure(&args.agents, &mut table))?;
+    }
+    if wanted(Figure::Hostile) {
+        runtime.block_on(hostile::measure(&mut table))?;
     }
     if wanted(Figure::Jobs) {
         jobs::measure(&args.agents, &mut table)?;
