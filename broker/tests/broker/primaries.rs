@@ -1,6 +1,6 @@
 //! Two primaries beside each other: one fleet, whichever of them a client is connected to.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use pcp::{Certname, ContentErrorCode, Digest};
 use pcp_broker::config::Config;
@@ -15,10 +15,15 @@ const REQUEST: &str = "rpc_non_blocking_request";
 const AGENT: &str = "pcp://node/agent";
 const ORCHESTRATOR: &str = "pcp://orch/orchestrator";
 
-/// An address that nobody listens on, and that nobody is given soon.
+/// An address that nobody listens on, on UDP or TCP, and that nobody is given soon.
 fn free() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    socket.local_addr().expect("an address")
+    loop {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let address = socket.local_addr().expect("an address");
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn primary(field: &Field, name: &str, at: SocketAddr, other: (&str, SocketAddr)) -> Config {
