@@ -9,8 +9,8 @@
 //! client on WebSocket tries QUIC again (`reprobe`, pure) and moves to it without losing a message.
 //!
 //! Read in this order: [`config`], [`backoff`] (when to dial what, pure), `dial`, `session`,
-//! [`handle`]. [`stream`], [`content`], [`transport`] and [`websocket`] are also the broker's: how frames, files and
-//! sockets behave is the same on both ends.
+//! [`handle`]. [`stream`], [`content`], [`transport`], [`websocket`] and [`woken`] are also the broker's: how frames, files,
+//! sockets and sessions behave is the same on both ends.
 
 pub mod address;
 pub mod backoff;
@@ -35,6 +35,7 @@ mod tcp;
 pub mod transport;
 pub mod way;
 pub mod websocket;
+pub mod woken;
 
 use pcp::{LinkFrame, Message, Uri, Welcome};
 use tokio::sync::{mpsc, watch};

@@ -40,6 +40,10 @@ const COALESCE: usize = 64 * 1024;
 /// How long we wait at a shutdown until what was sent has arrived: less than a process takes to end.
 const FAREWELL: Duration = Duration::from_secs(4);
 
+/// How long a broker that has said that it goes may take to hear what we still have for it. It is there, and
+/// listens for half of its `drain-time` (30 s): only a machine that is too busy takes more than moments.
+const LAST_WORDS: Duration = Duration::from_secs(12);
+
 /// How a session ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -222,7 +226,8 @@ fn moving() -> Goodbye {
     }
 }
 
-/// For the arm of a `select!` whose work has failed in a way that another arm tells better.
+/// For work that has failed in a way that other work tells better. It is waited for beside that, never in the
+/// body of an arm, where it would hold up everything.
 async fn never<T>() -> T {
     pending().await
 }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::Identity;
+use identity::{Distrust, Identity};
 use pcp::message::INLINE_LIMIT;
 use pcp::{ClientSession, Frame, FrameWriter, GoodbyeCode, Message};
 use quinn::{Connection, SendStream, WriteError};
@@ -15,14 +15,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Around, COALESCE, End, FAREWELL, LARGE_DEADLINE, OtherWay, Outgoing, Ran, distrusted, event,
-    farewell, moving, never, overtime,
+    Around, COALESCE, End, FAREWELL, LARGE_DEADLINE, LAST_WORDS, OtherWay, Outgoing, Ran,
+    distrusted, event, farewell, moving, never, overtime,
 };
 use crate::Event;
 use crate::content::{self, AnswerError};
 use crate::handle::Queued;
 use crate::stream::{self, FrameStream, StreamError};
 use crate::transport;
+use crate::woken::Woken;
 
 /// A connection and its session stream.
 #[derive(Debug)]
@@ -70,13 +71,16 @@ pub(super) async fn run<R: OtherWay>(
     };
     let chain = transport::peer_certificates(&connection);
     let leave = around.shutdown.child_token();
-    let mut writing = Box::pin(pipe.write(outgoing, &mut send, around.shutdown, &leave));
+    let writing = pipe.write(outgoing, &mut send, around.shutdown, &leave);
+    let mut writing = Woken::new(Box::pin(writing));
     let mut found: Option<R> = None;
     let end = {
-        let mut home = pin!(home);
-        let mut reading = pin!(pipe.read(&mut frames, &mut state));
+        let home = pin!(home);
+        let reading = pin!(pipe.read(&mut frames, &mut state));
         let current = &around.config.identity;
-        let mut distrusted = pin!(distrusted(&chain, identity, current));
+        let rest = pin!(pipe.rest(around, distrusted(&chain, identity, current)));
+        let (mut home, mut reading) = (Woken::new(home), Woken::new(reading));
+        let mut rest = Woken::new(rest);
         let mut written = false;
         loop {
             tokio::select! {
@@ -85,7 +89,7 @@ pub(super) async fn run<R: OtherWay>(
                     if is_going_away(&end) && !written {
                         // The broker still listens: what is queued is said before we go.
                         leave.cancel();
-                        drop(timeout(FAREWELL, &mut writing).await);
+                        drop(timeout(LAST_WORDS, &mut writing).await);
                     }
                     break end;
                 }
@@ -95,12 +99,7 @@ pub(super) async fn run<R: OtherWay>(
                     }
                     written = true;
                 }
-                () = overtime(around.shutdown) => break End::Shutdown,
-                () = around.cut.cancelled() => break End::Dropped,
-                why = &mut distrusted => break End::Distrusted(why),
-                () = pipe.accept_messages(around.config.max_message) => never().await,
-                () = pipe.accept_queries() => never().await,
-                () = around.events.closed() => break End::Abandoned,
+                end = &mut rest => break end,
                 reached = &mut home, if found.is_none() => {
                     found = Some(reached);
                     leave.cancel();
@@ -133,6 +132,19 @@ fn is_going_away(end: &End) -> bool {
 }
 
 impl Pipe<'_> {
+    /// What happens beside reading and writing, until it ends the session.
+    async fn rest(&self, around: &Around<'_>, distrusted: impl Future<Output = Distrust>) -> End {
+        tokio::select! {
+            biased;
+            () = overtime(around.shutdown) => End::Shutdown,
+            () = around.cut.cancelled() => End::Dropped,
+            why = distrusted => End::Distrusted(why),
+            () = around.events.closed() => End::Abandoned,
+            end = self.accept_messages(around.config.max_message) => end,
+            end = self.accept_queries() => end,
+        }
+    }
+
     /// Reads the session stream; ends with it. What arrived before the connection was lost is still
     /// read.
     async fn read(&self, frames: &mut FrameStream, session: &mut ClientSession) -> End {
@@ -259,8 +271,8 @@ impl Pipe<'_> {
     }
 
     /// Takes large messages. QUIC's limit of concurrent streams bounds how many there are at once, and
-    /// each holds its place until its event is taken.
-    async fn accept_messages(&self, max_message: usize) {
+    /// each holds its place until its event is taken. How the connection ends, reading tells.
+    async fn accept_messages(&self, max_message: usize) -> End {
         while let Ok(stream) = self.connection.accept_uni().await {
             let events = self.events.clone();
             self.tasks.spawn("pcp-client-receive", async move {
@@ -275,10 +287,11 @@ impl Pipe<'_> {
                 }
             });
         }
+        never().await
     }
 
     /// Takes questions for files. Without the feature the stream limit is zero, so none can come.
-    async fn accept_queries(&self) {
+    async fn accept_queries(&self) -> End {
         while let Ok((send, receive)) = self.connection.accept_bi().await {
             let events = self.events.clone();
             self.tasks.spawn("pcp-client-query", async move {
@@ -292,5 +305,6 @@ impl Pipe<'_> {
                 }
             });
         }
+        never().await
     }
 }

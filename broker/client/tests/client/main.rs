@@ -17,7 +17,8 @@ use pcp::{
     LinkFrame, Retry,
 };
 use pcp_client::{
-    Backoff, ClientConfig, Event, FEATURE_CONTENT, FetchError, SendError, State, content, start,
+    Backoff, ClientConfig, EVENT_QUEUE, Event, FEATURE_CONTENT, FetchError, SendError, State,
+    content, start,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
@@ -155,6 +156,34 @@ async fn comes_back_after_a_drop_with_a_newer_session() {
         peer.connection.close(0u32.into(), b"");
         disconnected(&mut events).await;
     }
+}
+
+#[tokio::test]
+async fn notices_a_drop_while_nobody_takes_its_messages() {
+    let ground = Ground::new();
+    let broker = ground.broker("broker");
+    let tasks = daemon::Tasks::new();
+    let config = impatient(ground.config("node", "agent", &[&broker]));
+    let (handle, mut events) = start(config, &tasks);
+    let mut peer = broker.welcome().await;
+    connected(&mut events).await;
+    // One more than there is room for, so that the session waits for its reader.
+    for _ in 0..=EVENT_QUEUE {
+        let message = message(handle.uri(), 1);
+        peer.send(&Frame::Message(message)).await;
+    }
+    let full = async {
+        while events.len() < EVENT_QUEUE {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, full).await.expect("full in time");
+    peer.connection.close(0u32.into(), b"");
+    broker.all_closed().await;
+    while !matches!(event(&mut events).await, Event::Disconnected { .. }) {}
+    let _peer = broker.welcome().await;
+    connected(&mut events).await;
+    assert!(tasks.shutdown(SOON).await);
 }
 
 #[tokio::test]

@@ -129,6 +129,12 @@ impl Played {
         .await
     }
 
+    /// Waits until all connections that were closed are over for the clients, too.
+    pub(crate) async fn all_closed(&self) {
+        let closed = self.endpoint.wait_idle();
+        timeout(SOON, closed).await.expect("closed in time");
+    }
+
     /// Takes the next client, which does not want us.
     pub(crate) async fn fail(&self) {
         let incoming = self.endpoint.accept().await.expect("an endpoint");
