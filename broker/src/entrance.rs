@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use daemon::span;
 use quinn::{Endpoint, Incoming};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::admission::{Limits, Next};
 use crate::context::Context;
@@ -42,6 +44,13 @@ pub(crate) struct Entrance {
     told: Arc<Semaphore>,
 }
 
+/// The spans of all sessions.
+#[derive(Debug)]
+struct Spans {
+    quic: Span,
+    websocket: Span,
+}
+
 impl Entrance {
     /// Begins at most `rate` handshakes a second.
     pub(crate) fn new(
@@ -68,8 +77,12 @@ impl Entrance {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut door = self.context.gate.watch();
         let mut open = true;
+        let spans = Spans {
+            quic: span("session"),
+            websocket: span("websocket"),
+        };
         loop {
-            let due = if open { self.let_in() } else { None };
+            let due = if open { self.let_in(&spans) } else { None };
             let stopping = door.wait_for(|door| *door == Door::Stopping);
             let places = Arc::clone(&self.places);
             tokio::select! {
@@ -128,12 +141,12 @@ impl Entrance {
     }
 
     /// Begins with all whose turn it is; gives the time of the next.
-    fn let_in(&self) -> Option<Instant> {
+    fn let_in(&self, spans: &Spans) -> Option<Instant> {
         loop {
             let next = self.places.lock().next(Instant::now());
             match next {
                 Next::Begin(origin, arrival) => {
-                    self.begin(arrival, Places::hold(&self.places, origin));
+                    self.begin(arrival, Places::hold(&self.places, origin), spans);
                 }
                 Next::Late(arrival) => self.turn_away(arrival),
                 Next::At(due) => return Some(due),
@@ -142,14 +155,13 @@ impl Entrance {
         }
     }
 
-    fn begin(&self, arrival: Arrival, place: Place) {
+    fn begin(&self, arrival: Arrival, place: Place, spans: &Spans) {
         self.counts().begun.add();
         let context = Arc::clone(&self.context);
         match arrival {
-            // Boxed, since each layer around a task's future keeps a copy of its size.
             Arrival::Quic(incoming) => {
-                let session = Box::pin(session::serve(incoming, context, place));
-                self.sessions.spawn("session", session);
+                let session = session::serve(incoming, context, place);
+                self.sessions.spawn_in(&spans.quic, session);
             }
             Arrival::Tcp(stream, address) => {
                 let Ok(request) = Arc::clone(&self.requests).try_acquire_owned() else {
@@ -157,9 +169,8 @@ impl Entrance {
                     return;
                 };
                 let end = self.sessions.shutdown_token();
-                let serving = tcp::serve(stream, address, context, place, request, end);
-                let session = Box::pin(serving);
-                self.sessions.spawn("websocket", session);
+                let session = tcp::serve(stream, address, context, place, request, end);
+                self.sessions.spawn_in(&spans.websocket, session);
             }
         }
     }

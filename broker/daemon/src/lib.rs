@@ -21,7 +21,7 @@ use std::io;
 
 pub use refusals::Refusals;
 pub use service::{Signal, Signals, ready, status, stopping, watchdog};
-pub use tasks::Tasks;
+pub use tasks::{Tasks, span};
 
 /// The version of all our binaries.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

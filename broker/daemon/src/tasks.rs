@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 /// A branch of the task tree: its tasks, and the token that asks them to end.
 #[derive(Debug, Clone)]
@@ -54,7 +54,19 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.start(name, async {
+        self.spawn_in(&span(name), future);
+    }
+
+    /// Starts a task in a span that [`span`] has made, and that all tasks of a name may share. A span of
+    /// its own takes each some hundred bytes, and time whenever it runs, since they are never in the cache
+    /// then; so this is for tasks of which there are ten thousand.
+    pub fn spawn_in<F>(&self, span: &Span, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // Boxed, here and below, since each layer around a future has room for it twice.
+        let future = Box::pin(future);
+        self.start(span.clone(), async {
             log_panic(guarded(future).await);
         });
     }
@@ -66,7 +78,8 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let token = self.token.clone();
-        self.start(name, async move {
+        let future = Box::pin(future);
+        self.start(span(name), async move {
             log_panic(guarded(future).await);
             if !token.is_cancelled() {
                 tracing::error!("a core task ended: shutting down");
@@ -89,7 +102,7 @@ impl Tasks {
         clippy::disallowed_methods,
         reason = "the one place where tasks are started: named, in a span, with a parent"
     )]
-    fn start<F>(&self, name: &'static str, future: F)
+    fn start<F>(&self, span: Span, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -98,7 +111,6 @@ impl Tasks {
             future.await;
             drop(held);
         };
-        let span = tracing::info_span!("task", name);
         drop(tokio::spawn(
             self.tracker.track_future(future.instrument(span)),
         ));
@@ -109,6 +121,12 @@ impl Default for Tasks {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The span of tasks of this name that are started here.
+#[must_use]
+pub fn span(name: &'static str) -> Span {
+    tracing::info_span!("task", name)
 }
 
 /// Runs a future to its end or to its panic. Unwind safety is asserted because a future that has
