@@ -90,7 +90,7 @@ impl AccessLog {
         &self,
         refused: Option<ErrorKind>,
         peer: &Uri,
-        address: Option<SocketAddr>,
+        address: impl FnOnce() -> Option<SocketAddr>,
         envelope: &Envelope,
     ) {
         let access = match refused {
@@ -108,7 +108,7 @@ impl AccessLog {
         self.put(|at| Noted {
             at,
             access,
-            address,
+            address: address(),
             peer: peer.clone(),
             id: Some(envelope.id),
             envelope: Some(envelope.clone()),
@@ -249,7 +249,7 @@ mod tests {
             Some(ErrorKind::NotAuthenticated),
             Some(ErrorKind::NotConnected),
         ] {
-            log.note(refused, &peer, address, &envelope);
+            log.note(refused, &peer, || address, &envelope);
         }
         let from = "10.0.0.8:1".parse().expect("an address");
         log.note_foreign(Access::Unreadable, &peer, from, None);
@@ -283,11 +283,11 @@ mod tests {
         };
         let peer = "pcp://orch/orchestrator".parse().expect("an address");
         for _ in 0..3 {
-            log.note(None, &peer, None, &envelope());
+            log.note(None, &peer, || None, &envelope());
         }
         assert_eq!(log.lost(), 2);
         let none = AccessLog::default();
-        none.note(None, &peer, None, &envelope());
+        none.note(None, &peer, || None, &envelope());
         assert_eq!(none.lost(), 0);
     }
 }

@@ -46,6 +46,9 @@ pub(crate) struct Context {
     /// Product and version.
     pub(crate) software: String,
     pub(crate) rules: Arc<Rules>,
+    /// How long a peer that is sent elsewhere may take to hear what is left for it, and we to hear what it
+    /// still says: its part of the time that a stop may take.
+    pub(crate) last_words: Duration,
     /// The largest body in bytes.
     pub(crate) max_message: usize,
     pub(crate) inputs: mpsc::Sender<Input>,

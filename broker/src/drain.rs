@@ -13,6 +13,7 @@ use pcp_mesh::SessionId;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::context::Context;
 use crate::input::Input;
 use crate::peers::Peers;
 
@@ -25,9 +26,6 @@ const AGENTS_PER_SECOND: u32 = 1000;
 /// How many intervals after its announcement a wave is told: what is on its way between two brokers
 /// has arrived by then.
 const NOTICE: usize = 5;
-
-/// How long a client may take to hear what is left for it.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Sends everybody away, in at most half of `patience`; the other half is for their last messages.
 pub(crate) async fn run(peers: &Peers, inputs: &mpsc::Sender<Input>, patience: Duration) {
@@ -61,9 +59,10 @@ pub(crate) async fn run(peers: &Peers, inputs: &mpsc::Sender<Input>, patience: D
 /// it, and ends behind the goodbye.
 pub(crate) async fn let_go(
     session: SessionId,
-    inputs: &mpsc::Sender<Input>,
-    mut writing: impl Future<Output = ()> + Unpin,
+    context: &Context,
+    mut writing: impl Future + Unpin,
 ) {
+    let inputs = &context.inputs;
     let sessions = vec![session];
     tell(inputs, Input::Leaving { sessions }).await;
     let notice = INTERVAL * u32::try_from(NOTICE).unwrap_or(u32::MAX);
@@ -72,7 +71,7 @@ pub(crate) async fn let_go(
     }
     let sessions = vec![session];
     tell(inputs, Input::Goodbye { sessions }).await;
-    drop(timeout(FAREWELL, writing).await);
+    drop(timeout(context.last_words, writing).await);
 }
 
 /// Those who can go elsewhere without anybody noticing.

@@ -3,7 +3,6 @@
 //! that is full refuses, and the node tells the sender.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access_log::AccessLog;
 use crate::authorize::{Origin, Rules};
-use crate::input::{Exit, Input};
+use crate::input::{Exit, Input, Whereabouts};
 use crate::look::{Known, Question, Received, Seen, Totals, Traffic};
 use crate::outbox::NotTaken;
 use crate::refusals::Refusals;
@@ -45,7 +44,7 @@ struct Connected {
     origin: Origin,
     /// Who it is, by its certificate.
     peer: Uri,
-    address: Option<SocketAddr>,
+    address: Option<Whereabouts>,
     traffic: Traffic,
     /// It was sent elsewhere: it takes nothing more, and what it still says counts.
     told: bool,
@@ -267,7 +266,8 @@ impl Driver {
         let refused = self.node.message(now, session, message, verdict);
         self.received.count(&envelope.message_type, refused);
         let Connected { peer, address, .. } = connected;
-        self.access_log.note(refused, peer, *address, &envelope);
+        let address = || address.as_ref().map(Whereabouts::now);
+        self.access_log.note(refused, peer, address, &envelope);
         if let Some(kind) = refused {
             self.refusals.message(kind, peer, &envelope);
         }
@@ -289,7 +289,7 @@ impl Driver {
                 let seen = connected.map(|(session, connected)| Seen {
                     session: *session,
                     peer: connected.peer.clone(),
-                    address: connected.address,
+                    address: connected.address.as_ref().map(Whereabouts::now),
                     traffic: connected.traffic,
                 });
                 drop(asker.send(seen.collect()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pcp::{Certname, ErrorKind, GoodbyeCode, LinkFrame, Message, Uri};
 use pcp_client::ClientHandle;
 use pcp_mesh::{LinkKind, SessionId};
+use quinn::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -27,7 +28,7 @@ pub(crate) enum Input {
     Client {
         session: SessionId,
         uri: Uri,
-        address: SocketAddr,
+        address: Whereabouts,
         started: u64,
         outbox: Arc<Outbox>,
     },
@@ -39,7 +40,7 @@ pub(crate) enum Input {
         /// Of the hello; nothing tells those apart that we have dialled.
         started: u64,
         /// Nothing when we have dialled it.
-        address: Option<SocketAddr>,
+        address: Option<Whereabouts>,
         exit: Exit,
     },
     /// A message came in.
@@ -76,6 +77,25 @@ pub(crate) enum Input {
     Drain,
     /// Whatever waits for somebody goes back to its sender: the broker is about to end.
     GiveBack,
+}
+
+/// Where a peer is.
+#[derive(Debug, Clone)]
+pub(crate) enum Whereabouts {
+    /// At this address.
+    Fixed(SocketAddr),
+    /// At the other end of this connection, which goes on when its address changes.
+    Quic(Connection),
+}
+
+impl Whereabouts {
+    /// Its address just now.
+    pub(crate) fn now(&self) -> SocketAddr {
+        match self {
+            Self::Fixed(address) => *address,
+            Self::Quic(connection) => connection.remote_address(),
+        }
+    }
 }
 
 /// The way out to a peer.

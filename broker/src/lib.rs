@@ -323,6 +323,7 @@ impl Broker {
             certname: identity.certname().clone(),
             software: daemon::software("pcp-broker"),
             rules,
+            last_words: config.drain_time / 2,
             max_message: config.max_message,
             inputs: inputs.clone(),
             ids,

@@ -105,11 +105,10 @@ fn connection(seen: &Seen, peer: Option<&Peer>) -> Connection {
         Line::Quic(connection) => Some(connection),
         Line::WebSocket(..) => None,
     });
-    let address = quic.map(quinn::Connection::remote_address);
     let bytes = |peer: &Peer| u64::try_from(peer.outbox.bytes()).unwrap_or(u64::MAX);
     Connection {
         uri: seen.peer.to_string(),
-        address: address.or(seen.address).map(|address| address.to_string()),
+        address: seen.address.map(|address| address.to_string()),
         since: peer.and_then(|peer| timestamp(peer.since)),
         // Only links that we have dialled are no peers, and links are dialled over QUIC.
         transport: peer

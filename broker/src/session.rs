@@ -13,6 +13,7 @@ use bytes::Bytes;
 use pcp::{Goodbye, GoodbyeCode};
 use pcp_client::stream::StreamError;
 use pcp_client::transport;
+use pcp_client::woken::Woken;
 use pcp_mesh::LinkKind;
 use quinn::{Incoming, SendStream, WriteError};
 use tokio::time::timeout;
@@ -21,14 +22,14 @@ use tokio_util::task::TaskTracker;
 use crate::authorize::Kind;
 use crate::context::{Context, Registered, stopping};
 use crate::drain;
-use crate::input::{Exit, Input};
+use crate::input::{Exit, Input, Whereabouts};
 use crate::peers::{self, Line, Peer};
 use crate::places::Place;
 use crate::version::Version;
 use open::{Opened, open};
 use pipe::Pipe;
 
-/// How long we wait at the end until the goodbye has arrived.
+/// How long we wait at the end until the goodbye has arrived; a peer that is only sent elsewhere has longer.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How a session ended.
@@ -127,13 +128,13 @@ async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
                 LinkKind::Down
             },
             started,
-            address: Some(address),
+            address: Some(Whereabouts::Quic(connection.clone())),
             exit: Exit::Session(Arc::clone(&outbox)),
         },
         Kind::Agent | Kind::Controller => Input::Client {
             session,
             uri: uri.clone(),
-            address,
+            address: Whereabouts::Quic(connection.clone()),
             started,
             outbox: Arc::clone(&outbox),
         },
@@ -163,10 +164,11 @@ async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
         outbox: &outbox,
         connection: &connection,
     };
-    let mut writing = pin!(pipe.write(&mut send));
+    let writing = pin!(pipe.write(&mut send));
+    let mut writing = Woken::new(writing);
     let mut end = {
-        let mut reading = pin!(pipe.read(&mut frames, &mut state));
-        let mut streams = pin!(async {
+        let reading = pin!(pipe.read(&mut frames, &mut state));
+        let streams = pin!(async {
             tokio::select! {
                 biased;
                 () = pipe.accept_messages() => {}
@@ -174,10 +176,11 @@ async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
             }
             pending::<()>().await;
         });
+        let (mut reading, mut streams) = (Woken::new(reading), Woken::new(streams));
         tokio::select! {
             biased;
             end = &mut reading => end,
-            () = &mut writing => {
+            patience = &mut writing => {
                 // What the peer had sent before it heard our goodbye counts all the same.
                 let rest = async {
                     tokio::select! {
@@ -186,14 +189,15 @@ async fn run(opened: Box<Opened>, context: &Arc<Context>) -> End {
                         () = &mut streams => {}
                     }
                 };
-                drop(timeout(FAREWELL, rest).await);
+                drop(timeout(patience, rest).await);
                 End::Closed
             }
             () = &mut streams => End::Closed,
         }
     };
     if matches!(end, End::Moving) {
-        Box::pin(drain::let_go(session, &context.inputs, &mut writing)).await;
+        let letting_go = drain::let_go(session, context, &mut writing);
+        Box::pin(letting_go).await;
     }
     if matches!(end, End::Left(_) | End::Moving) {
         // What it had sent before its goodbye has arrived, and may not all be read yet.

@@ -29,7 +29,7 @@ use crate::context::{Context, Registered, stopping};
 use crate::gate::ALL_CONTROLLERS_LOST;
 use crate::gate::Door;
 use crate::http::Upgraded;
-use crate::input::Input;
+use crate::input::{Input, Whereabouts};
 use crate::outbox::Outbox;
 use crate::peers::{self, Line, Peer};
 use crate::version::Version;
@@ -152,7 +152,7 @@ where
     let input = Input::Client {
         session,
         uri: uri.clone(),
-        address,
+        address: Whereabouts::Fixed(address),
         started,
         outbox: Arc::clone(&outbox),
     };

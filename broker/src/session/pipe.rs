@@ -85,9 +85,9 @@ impl Pipe<'_> {
         }
     }
 
-    /// Writes what waits in the outbox, all of it at once. Ends after a goodbye; when the stream is
-    /// cut, reading tells why.
-    pub(super) async fn write(&self, send: &mut SendStream) {
+    /// Writes what waits in the outbox, all of it at once. Ends when a goodbye has arrived, or has had its
+    /// time, which is what it gives back; when the stream is cut, reading tells why.
+    pub(super) async fn write(&self, send: &mut SendStream) -> Duration {
         loop {
             let ready = self.outbox.ready().await;
             for message in ready.large {
@@ -99,9 +99,14 @@ impl Pipe<'_> {
                 return pending().await;
             }
             if let Some(goodbye) = ready.goodbye {
+                let patience = match goodbye.code {
+                    // What is on its way either way must not be lost because a machine is busy.
+                    GoodbyeCode::GoingAway => self.context.last_words,
+                    _ => FAREWELL,
+                };
                 let goodbye = frame::to_bytes(&Frame::Goodbye(goodbye));
-                drop(timeout(FAREWELL, farewell(send, goodbye)).await);
-                return;
+                drop(timeout(patience, farewell(send, goodbye)).await);
+                return patience;
             }
         }
     }

@@ -15,6 +15,8 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST
 pub(crate) struct Valve {
     pub(crate) address: SocketAddr,
     open: Arc<AtomicBool>,
+    /// Clients are to appear at other ports.
+    moved: Arc<AtomicBool>,
     tasks: daemon::Tasks,
 }
 
@@ -30,13 +32,14 @@ impl Valve {
         };
         let address = tcp.local_addr().expect("an address");
         let open = Arc::new(AtomicBool::new(open));
+        let moved = Arc::new(AtomicBool::new(false));
         let tasks = daemon::Tasks::new();
         let stop = tasks.shutdown_token();
-        let (passes, inner) = (Arc::clone(&open), tasks.clone());
+        let (passes, moves, inner) = (Arc::clone(&open), Arc::clone(&moved), tasks.clone());
         tasks.spawn("valve-udp", async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = relay_udp(Arc::new(udp), broker, &passes, &inner) => {}
+                () = relay_udp(Arc::new(udp), broker, &passes, &moves, &inner) => {}
             }
         });
         let (stop, inner) = (tasks.shutdown_token(), tasks.clone());
@@ -49,8 +52,14 @@ impl Valve {
         Self {
             address,
             open,
+            moved,
             tasks,
         }
+    }
+
+    /// From now on each client comes from another port, as behind a router that was started again.
+    pub(crate) fn move_clients(&self) {
+        self.moved.store(true, Ordering::Relaxed);
     }
 
     /// Lets UDP through, or not any more.
@@ -69,6 +78,7 @@ async fn relay_udp(
     front: Arc<UdpSocket>,
     broker: SocketAddr,
     open: &Arc<AtomicBool>,
+    moved: &AtomicBool,
     tasks: &daemon::Tasks,
 ) {
     let mut back: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
@@ -76,6 +86,9 @@ async fn relay_udp(
     while let Ok((length, client)) = front.recv_from(&mut packet).await {
         if !open.load(Ordering::Relaxed) {
             continue;
+        }
+        if moved.swap(false, Ordering::Relaxed) {
+            back.clear();
         }
         let socket = match back.get(&client) {
             Some(socket) => Arc::clone(socket),

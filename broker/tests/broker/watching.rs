@@ -11,8 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::field::{Client, Field, Running, SOON, message};
+use crate::field::{Client, Field, Running, SOON, broker_address, message};
 use crate::foreign::{Foreign, tls};
+use crate::valve::Valve;
 
 /// Each sample by its name and labels, of a text that keeps to the format.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -309,6 +310,37 @@ async fn the_access_log_has_a_line_for_each_message_and_what_became_of_it() {
             .any(|line| line.starts_with("[2") && line.contains(outcome) && line.ends_with(&parts));
         assert!(found, "{outcome}{parts}: {text}");
     }
+}
+
+#[tokio::test]
+async fn the_access_log_has_the_address_that_a_client_has_now() {
+    let field = Field::new();
+    let path = field.path().join("pcp-access.log");
+    let mut config = field.config("primary", &[]);
+    config.access_log = Some(path.clone());
+    let broker = Running::start(config);
+    let valve = Valve::new(broker.address, true).await;
+    let mut orchestrator = field.connected("orch", "orchestrator", &broker).await;
+    let brokers = vec![broker_address(valve.address)];
+    let mut agent = field.client_of("web1", "agent", brokers, &[]);
+    agent.wait_connected().await;
+    for _ in 0..2 {
+        let answer = message(
+            &agent.handle,
+            "rpc_blocking_response",
+            "pcp://orch/orchestrator",
+            1,
+        );
+        agent.send(&answer).await;
+        assert_eq!(orchestrator.message().await.envelope.id, answer.envelope.id);
+        valve.move_clients();
+    }
+    broker.stop().await;
+    let text = fs::read_to_string(&path).expect("a log");
+    let lines = text.lines().filter(|line| line.contains(" web1 "));
+    let addresses: Vec<_> = lines.map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(addresses.len(), 2, "{text}");
+    assert_ne!(addresses[0], addresses[1], "{text}");
 }
 
 #[tokio::test]
