@@ -296,6 +296,55 @@ async fn questions_for_files_that_nobody_has_are_answered_and_hold_nobody_up() {
     peace.holds().await;
 }
 
+/// The memory of this process, in which the broker runs, in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.expect("a line").parse().expect("a number")
+}
+
+/// So many peers, one after the other, that begin much and finish nothing.
+async fn beginners(peace: &mut Peace, count: usize, piece: usize) {
+    let announced = u32::try_from(MAX_MESSAGE).expect("fits");
+    let mut begun = announced.to_be_bytes().to_vec();
+    begun.push(5);
+    begun.resize(piece, 1);
+    for _ in 0..count {
+        let mut rogue = peace.welcomed().await;
+        rogue.raw(b"\x00\x00\xff\x00\x05half").await;
+        let mut streams = Vec::new();
+        for _ in 0..LARGE_MESSAGES {
+            streams.push(uni(&rogue, &begun).await);
+        }
+        // All that was sent has arrived when this has, for it is sent last.
+        ask(&rogue, Digest([0; 32])).await;
+        // A connection that is closed while much waits to be sent may not get to say so. The broker can.
+        rogue.send.reset(GIVEN_UP).expect("reset");
+        rogue.is_dropped().await;
+        // Until then its own end, in this process, keeps what it has not sent.
+        let over = timeout(SOON, rogue.endpoint.wait_idle());
+        over.await.expect("over in time");
+        peace.holds().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_begun_and_never_finished_is_forgotten_with_its_peer() {
+    let mut peace = Peace::new().await;
+    let (count, piece) = (40, 400 * 1024);
+    // The first ones make room in which those that follow find theirs.
+    beginners(&mut peace, 10, piece).await;
+    let settled = resident();
+    beginners(&mut peace, count, piece).await;
+    let grown = resident().saturating_sub(settled);
+    let kept = u64::try_from(count * piece / 1024).expect("fits");
+    assert!(
+        grown < kept,
+        "{grown} KiB, and one stream in four kept would be {kept}"
+    );
+}
+
 #[tokio::test]
 async fn datagrams_are_not_taken() {
     let mut peace = Peace::new().await;
