@@ -15,12 +15,18 @@ const ANSWER: &str = "rpc_blocking_response";
 const REQUEST: &str = "rpc_blocking_request";
 const ORCHESTRATOR: &str = "pcp://orch/orchestrator";
 
-/// Answers every request until its client is shut down.
+/// Answers every request until its client is shut down, and says again what a busy broker gives back.
 async fn answer(handle: ClientHandle, mut events: mpsc::Receiver<Event>) {
+    let mut said: HashMap<MessageId, Message> = HashMap::new();
     while let Some(event) = events.recv().await {
         if let Event::Message(request) = event {
-            let mut answer = message(&handle, ANSWER, ORCHESTRATOR, 100);
-            answer.envelope.in_reply_to = Some(request.envelope.id);
+            let refused = request.envelope.in_reply_to.and_then(|id| said.remove(&id));
+            let answer = refused.unwrap_or_else(|| {
+                let mut answer = message(&handle, ANSWER, ORCHESTRATOR, 100);
+                answer.envelope.in_reply_to = Some(request.envelope.id);
+                answer
+            });
+            said.insert(answer.envelope.id, answer.clone());
             // Between two sessions it cannot be said: it is said in the next one.
             while handle.send(answer.clone()).await.is_err() {
                 let mut state = handle.state();
