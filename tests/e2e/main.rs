@@ -18,6 +18,7 @@ mod lab_binary;
 mod live;
 mod policy;
 mod puppet_runs;
+mod rest;
 #[path = "../said.rs"]
 mod said;
 mod sandbox;

@@ -347,6 +347,24 @@ fn what_is_mounted_meanwhile_opens_no_other_way_and_ends_the_wait() {
 }
 
 #[test]
+fn a_host_that_gets_another_name_is_known_by_it() {
+    const NAME: &str = "/proc/sys/kernel/hostname";
+    let Some(host) = Host::set_up() else { return };
+    // A name of this test's own.
+    unshare(CloneFlags::CLONE_NEWUTS).unwrap();
+    fs::write(NAME, "before").unwrap();
+    let row = Row::new();
+    let profile = Profile::Confined;
+    let waited = row.begin(&host, profile);
+    let (prepared, printed) = next(&row, &host, profile, &waited, "uname -n");
+    assert_eq!((prepared, printed.as_str()), (true, "before\n"));
+    let waited = row.waiting();
+    fs::write(NAME, "after").unwrap();
+    let (prepared, printed) = next(&row, &host, profile, &waited, "uname -n");
+    assert_eq!((prepared, printed.as_str()), (false, "after\n"));
+}
+
+#[test]
 fn what_is_killed_while_it_waits_costs_the_next_run_nothing() {
     for profile in PROFILES {
         let Some(host) = Host::set_up() else { return };
